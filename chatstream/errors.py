@@ -36,6 +36,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from chatstream.completion import ChatCompletion
     from chatstream.report import Attempt, StreamReport
+    from chatstream.sse import ServerSentEvent
 
 
 def one_line(text: str, limit: int = 300) -> str:
@@ -262,7 +263,10 @@ class NotAnEventStreamError(ProtocolError):
 
 
 class EventTooLargeError(ProtocolError):
-    """The server sent more bytes without ending an event than we keep."""
+    """The server sent more bytes without ending an event than we keep.
+
+    ``events`` are those that came whole before it in the same read.
+    """
 
     retryable = False
 
@@ -270,6 +274,7 @@ class EventTooLargeError(ProtocolError):
         super().__init__(size, limit)
         self.size = size
         self.limit = limit
+        self.events: list[ServerSentEvent] = []
 
     def __str__(self) -> str:
         return f"event has {self.size} bytes and no end, limit is {self.limit}"
