@@ -1,0 +1,44 @@
+"""Keys and the headers that carry them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
+
+from chatstream.errors import RequestError
+
+ApiKey = str | Callable[[], str | Awaitable[str]]
+"""A key, or what gives one: asked before each attempt."""
+
+
+async def key_of(source: ApiKey | None) -> str | None:
+    """Return the key, ``None`` or ``""`` if there is none; raise ``RequestError``.
+
+    No message here holds the key.
+    """
+    if callable(source):
+        answer = source()
+        source = await answer if inspect.isawaitable(answer) else answer
+    if source is None:
+        return None
+    if not isinstance(source, str):
+        raise RequestError("api_key", type(source).__name__, "str")
+    key = source.strip(" ")
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise RequestError(
+            "api_key", "a key with other characters", "printable ASCII without spaces"
+        )
+    return key
+
+
+def auth_headers(key: str | None, *, azure: bool, given: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers that carry *key*, unless the caller's own already do."""
+    named = {name.lower() for name in given}
+    if not key or "authorization" in named or "api-key" in named:
+        return {}
+    return {"api-key": key} if azure else {"Authorization": f"Bearer {key}"}
+
+
+def redacted(text: str, key: str | None) -> str:
+    """Return *text* without *key*: some servers quote it back."""
+    return text.replace(key, "***") if key else text

@@ -1,0 +1,336 @@
+"""One request over HTTP, and what aiohttp says of it in our own errors.
+
+aiohttp's exceptions end here: some of them hold the request's headers, the key
+among them, so none is chained to ours but those of a connection that never was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import aiohttp
+from attrs import frozen
+from yarl import URL
+
+from chatstream import codec
+from chatstream.arrival import Arrivals, Read
+from chatstream.auth import ApiKey, auth_headers, key_of, redacted
+from chatstream.completion import ChatCompletion
+from chatstream.errors import (
+    BadRequestError,
+    ChatStreamError,
+    ConnectError,
+    ConnectFailure,
+    ConnectTimeoutError,
+    InterruptedStreamError,
+    ProtocolError,
+    RequestError,
+    TotalTimeoutError,
+    UpstreamError,
+)
+from chatstream.marks import ConnectionMarks
+from chatstream.report import ArrivalSource
+from chatstream.response import MAX_DOCUMENT, ResponseInfo, status_error
+from chatstream.retry import RetryPolicy
+
+MAX_ANSWER = 64 * 1024 * 1024
+"""Bytes read of an answer that isn't streamed."""
+
+DRAIN_TIMEOUT = 0.1
+"""Seconds to wait after ``[DONE]`` for the end of the body, to reuse the connection."""
+
+OPENAI_HOST = "api.openai.com"
+
+
+@frozen(kw_only=True)
+class Endpoint:
+    """Where requests go, and with what."""
+
+    base_url: URL
+    api_key: ApiKey | None
+    api_version: str | None
+    proxy: URL | None
+    tls: ssl.SSLContext | None
+    user_agent: str
+    clock: Callable[[], int]
+    http: Callable[[], aiohttp.ClientSession]
+    """Gives the HTTP session of the running loop."""
+    slots: Callable[[], asyncio.Semaphore | None]
+    """Gives what bounds the requests in flight, if anything does."""
+
+    def url(self, model: str) -> URL:
+        """Return where requests for *model* go."""
+        url = self.base_url
+        if self.api_version is None:
+            return url / "chat" / "completions"
+        if not url.path.strip("/"):  # Azure: one path for each deployment
+            url = url / "openai" / "deployments" / model
+        return (url / "chat" / "completions").with_query({"api-version": self.api_version})
+
+    async def key(self, headers: Mapping[str, str]) -> str | None:
+        """Return the key for a request; raise ``RequestError`` if there must be one."""
+        key = await key_of(self.api_key)
+        named = {name.lower() for name in headers}
+        if not key and self.base_url.host == OPENAI_HOST and "authorization" not in named:
+            raise RequestError("api_key", "nothing", "a key, or OPENAI_API_KEY in the environment")
+        return key
+
+
+class Exchange:
+    """A request that can be sent, as often as it takes."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        body: Mapping[str, Any],
+        *,
+        headers: Mapping[str, str],
+        connect_timeout: float | None,
+        usage_added: bool,
+    ) -> None:
+        self._endpoint = endpoint
+        self._body = body
+        self._headers = headers
+        self._connect_timeout = connect_timeout
+        self._usage_added = usage_added
+        self._payload = codec.encode(body)
+        self._key: str | None = None
+        self.model: str = body["model"]
+        self.choices: int = body.get("n") or 1
+        self.host = endpoint.base_url.host or ""
+
+    async def open(self, marks: ConnectionMarks) -> HTTPBody:
+        """Send the request and wait for the headers. Raises ``ChatStreamError``."""
+        try:
+            return await self._open(marks)
+        except BadRequestError as error:
+            if not self._usage_added or not _is_about_usage(error):
+                raise
+        # The server doesn't know stream_options, which the caller didn't ask for.
+        self._body = {k: v for k, v in self._body.items() if k != "stream_options"}
+        self._payload = codec.encode(self._body)
+        self._usage_added = False
+        return await self._open(marks)
+
+    async def complete(self, retry: RetryPolicy, total: float | None) -> ChatCompletion:
+        """Send the request and return its whole answer, with as many tries as allowed."""
+        scope = asyncio.timeout(total)
+        try:
+            async with scope:
+                async for attempt in retry.tries(0):
+                    with attempt:
+                        return await self._complete()
+        except TimeoutError:
+            if not scope.expired() or total is None:
+                raise
+        raise TotalTimeoutError(total or 0.0)
+
+    async def _complete(self) -> ChatCompletion:
+        body = await self._open(ConnectionMarks(self._endpoint.clock()))
+        data = bytearray()
+        try:
+            while reads := await body.read():
+                for read in reads:
+                    data += read.data
+                if len(data) > MAX_ANSWER:
+                    msg = f"the answer has more than {MAX_ANSWER} bytes"
+                    raise ProtocolError(msg)
+            raw = codec.load_object(bytes(data))
+            if (failure := codec.read_error(raw)) is not None:
+                raise failure
+            return codec.read_completion(raw)
+        except ChatStreamError as error:
+            error.request_id = body.info.request_id
+            raise
+        finally:
+            await body.release()
+
+    async def _open(self, marks: ConnectionMarks) -> HTTPBody:
+        slots = self._endpoint.slots()
+        if slots is not None:
+            await slots.acquire()
+        free = slots.release if slots is not None else _nothing
+        try:
+            response = await self._send(marks)
+        except BaseException:
+            free()
+            raise
+        marks.headers_ns = self._endpoint.clock()
+        body = HTTPBody(response, self._endpoint.clock, free)
+        if 200 <= body.info.status < 300:  # noqa: PLR2004
+            return body
+        try:
+            document = await body.document()
+        finally:
+            body.abort()
+        error = status_error(body.info, document)
+        error.message = redacted(error.message, self._key)
+        error.args = (error.status, error.message)
+        error.request_id = body.info.request_id
+        raise error
+
+    async def _send(self, marks: ConnectionMarks) -> aiohttp.ClientResponse:
+        endpoint = self._endpoint
+        self._key = key = await endpoint.key(self._headers)
+        headers = {
+            # Compression would hold events back until a block is full.
+            "Accept-Encoding": "identity",
+            "Content-Type": "application/json",
+            "User-Agent": endpoint.user_agent,
+            **auth_headers(key, azure=endpoint.api_version is not None, given=self._headers),
+            **self._headers,
+        }
+        try:
+            return await endpoint.http().post(
+                endpoint.url(self.model),
+                data=self._payload,
+                headers=headers,
+                # A redirect would take the prompt and the key elsewhere.
+                allow_redirects=False,
+                # aiohttp's default ends every stream after five minutes.
+                timeout=aiohttp.ClientTimeout(total=None, connect=self._connect_timeout),
+                proxy=endpoint.proxy,
+                ssl=endpoint.tls if endpoint.tls is not None else True,
+                raise_for_status=False,
+                trace_request_ctx=marks,
+            )
+        except (aiohttp.ClientError, OSError) as error:
+            failure = self._failure(error)
+            # What a connection that failed says holds no headers.
+            cause = error if isinstance(error, aiohttp.ClientConnectorError) else None
+        if endpoint.proxy is not None:
+            cause = None
+        raise failure from cause
+
+    def _failure(self, error: Exception) -> ChatStreamError:
+        """Return our error for one that ended a request before its headers."""
+        host = self.host
+        match error:
+            case aiohttp.ConnectionTimeoutError():
+                return ConnectTimeoutError(self._connect_timeout or 0.0)
+            case aiohttp.ClientProxyConnectionError():
+                return ConnectError("proxy", error.host, error.os_error.strerror or "refused")
+            case aiohttp.ClientHttpProxyError():
+                return ConnectError("proxy", host, f"status {error.status}")
+            case aiohttp.ClientSSLError() | aiohttp.ServerFingerprintMismatch():
+                return ConnectError("tls", host, _tls_detail(error))
+            case aiohttp.ClientConnectorDNSError():
+                return ConnectError("dns", host)
+            case aiohttp.ClientConnectorError():
+                refused = isinstance(error.os_error, ConnectionRefusedError)
+                reason: ConnectFailure = "refused" if refused else "unreachable"
+                return ConnectError(reason, host, "" if refused else str(error.os_error))
+            case aiohttp.ClientResponseError():
+                # aiohttp's own words for an answer that isn't HTTP; its status
+                # of 400 was never sent by anyone.
+                return ProtocolError(f"the answer isn't HTTP: {redacted(error.message, self._key)}")
+            case aiohttp.InvalidURL():
+                return RequestError("base_url", "what can't be requested", "an http or https URL")
+            case _:
+                return ConnectError("disconnected", host)
+
+
+class HTTPBody:
+    """The body of a response, and what can be done with its connection."""
+
+    def __init__(
+        self,
+        response: aiohttp.ClientResponse,
+        clock: Callable[[], int],
+        freed: Callable[[], None],
+    ) -> None:
+        self.info = ResponseInfo(response.status, response.headers)
+        self._response = response
+        self._arrivals = Arrivals(response, clock)
+        self._freed: Callable[[], None] | None = freed
+
+    @property
+    def source(self) -> ArrivalSource:
+        """Who tells when the bytes arrived."""
+        return self._arrivals.source
+
+    @property
+    def paused(self) -> float:
+        """Seconds in which reading had stopped because nobody took the bytes."""
+        return 0.0
+
+    async def read(self) -> list[Read]:
+        """Wait for bytes; an empty list is the end.
+
+        Raises ``InterruptedStreamError`` or ``ProtocolError``.
+        """
+        try:
+            return await self._arrivals.read()
+        except (aiohttp.ClientError, OSError) as error:
+            failure = _interruption(error)
+        raise failure
+
+    async def document(self) -> bytes:
+        """Return the start of a body that is no stream, however it ends."""
+        data = bytearray()
+        try:
+            async with asyncio.timeout(5):
+                while len(data) < MAX_DOCUMENT and (reads := await self.read()):
+                    for read in reads:
+                        data += read.data
+        except (ChatStreamError, TimeoutError):
+            pass  # what came explains more than how it broke off
+        return bytes(data[:MAX_DOCUMENT])
+
+    async def release(self) -> None:
+        """Give the connection back for reuse, if the body ends soon."""
+        if self._freed is None:
+            return
+        try:
+            content = self._response.content
+            if not content.at_eof():
+                async with asyncio.timeout(DRAIN_TIMEOUT):
+                    await self.document()
+            if content.at_eof():
+                self._free()
+        except TimeoutError:
+            pass
+        finally:
+            self.abort()
+
+    def abort(self) -> None:
+        """Close the connection; a waiting :meth:`read` ends."""
+        if self._freed is not None:
+            self._response.close()
+            self._free()
+
+    def _free(self) -> None:
+        freed, self._freed = self._freed, None
+        self._arrivals.detach()
+        if freed is not None:
+            freed()
+
+
+def _nothing() -> None:
+    pass
+
+
+def _is_about_usage(error: BadRequestError) -> bool:
+    text = f"{error.param} {error.message}"
+    return "stream_options" in text or "include_usage" in text
+
+
+def _tls_detail(error: Exception) -> str:
+    """Say what was wrong with a certificate, or with the handshake."""
+    cause = getattr(error, "certificate_error", None) or getattr(error, "os_error", None)
+    return getattr(cause, "verify_message", None) or str(cause or type(error).__name__)
+
+
+def _interruption(error: Exception) -> ChatStreamError:
+    """Return our error for one that ended a body."""
+    causes = (error, error.__cause__, error.__context__)
+    if any(isinstance(cause, aiohttp.http.ContentEncodingError) for cause in causes):
+        return ProtocolError("the body can't be decompressed")
+    if isinstance(error, ConnectionResetError | aiohttp.ClientOSError):
+        return InterruptedStreamError(0, "connection reset")
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return InterruptedStreamError(0, "connection closed in the middle of the body")
+    return InterruptedStreamError(0, "connection closed")

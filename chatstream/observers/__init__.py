@@ -1,0 +1,1 @@
+"""Who is told of streams, one file for each integration."""

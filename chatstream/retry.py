@@ -1,0 +1,52 @@
+"""What to try again, and when."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import stamina
+from attrs import field, frozen
+from stamina import Attempt as RetryAttempt
+
+from chatstream.errors import ChatStreamError, RequestError, StatusError
+
+
+def _at_least(minimum: int):  # type: ignore[no-untyped-def]  # noqa: ANN202 an attrs validator
+    def check(_: object, attribute: object, value: float) -> None:
+        if not value >= minimum:
+            name = getattr(attribute, "name", "")
+            raise RequestError(f"retry.{name}", str(value), f"a number from {minimum} on")
+
+    return check
+
+
+@frozen
+class RetryPolicy:
+    """How often to try, and how long to wait in between at most (seconds).
+
+    What can help is tried again: no connection, 408, 409, 429 and 5xx, an error
+    or an end inside the stream, silence; all of them until the first token, and
+    never after. The wait is what the server asked for (``Retry-After``), else
+    it doubles from half a second, with jitter; ``max_wait`` is its ceiling.
+    """
+
+    attempts: int = field(default=3, validator=_at_least(1))
+    max_wait: float = field(default=60, validator=_at_least(0))
+
+    def tries(self, made: int) -> AsyncIterator[RetryAttempt]:
+        """Return the tries that are left after *made* ones, as stamina runs them."""
+        return stamina.retry_context(
+            on=self._wait,
+            attempts=max(1, self.attempts - made),
+            timeout=None,
+            wait_initial=min(0.5 * 2 ** max(0, made - 1), self.max_wait),
+            wait_max=min(8.0, self.max_wait),
+            wait_jitter=min(0.5, self.max_wait),
+        )
+
+    def _wait(self, error: Exception) -> bool | float:
+        """Tell stamina whether to try again, or how long to wait before."""
+        if not isinstance(error, ChatStreamError) or not error.retryable:
+            return False
+        wait = error.retry_after if isinstance(error, StatusError) else None
+        return True if wait is None else min(wait, self.max_wait)

@@ -1,0 +1,808 @@
+"""One answer as it streams: drives the core over the body of a response.
+
+::
+
+    reads ─→ sse ─→ codec ─→ (held back until a token comes) ─→ marks, collector ─→ the caller
+
+Until the first token nothing has been handed out, so an attempt that fails can be
+thrown away and another made; after it, never. All iterators of a stream share one
+cursor: what one has taken, another won't see.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import time
+import weakref
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from types import TracebackType
+from typing import Any, Generic, Protocol, TypeVar
+
+import attrs
+from attrs import define
+
+from chatstream import codec
+from chatstream.arrival import Read
+from chatstream.collector import MessageCollector
+from chatstream.completion import ChatCompletion, ChatCompletionChunk, Verdict, whole_text
+from chatstream.errors import (
+    ChatStreamError,
+    ConnectError,
+    EventTooLargeError,
+    InterruptedStreamError,
+    NotAnEventStreamError,
+    ProtocolError,
+    StatusError,
+    StreamTimeoutError,
+    UpstreamError,
+)
+from chatstream.events import DeltaEvent, EventTranslator, StreamEvent
+from chatstream.marks import NS, ConnectionMarks, Marks, seconds
+from chatstream.report import (
+    ArrivalSource,
+    Attempt,
+    Observer,
+    Phases,
+    StreamReport,
+    StreamStart,
+    report_of,
+)
+from chatstream.response import (
+    MAX_DOCUMENT,
+    ResponseInfo,
+    document_error,
+    looks_like_document,
+)
+from chatstream.retry import RetryPolicy
+from chatstream.sse import DEFAULT_MAX_EVENT_SIZE, SSEParser
+from chatstream.timeouts import CallLater, Timeouts, Watchdog
+
+T = TypeVar("T")
+
+logger = logging.getLogger("chatstream")
+
+MAX_HELD_BACK = 256
+"""Events kept back while no token has come; from there they are handed out."""
+
+_stream_ids = itertools.count(1)
+
+
+class Body(Protocol):
+    """The body of one response, and what can be done with its connection."""
+
+    info: ResponseInfo
+
+    @property
+    def source(self) -> ArrivalSource:
+        """Who tells when the bytes arrived; the worst so far."""
+
+    @property
+    def paused(self) -> float:
+        """Seconds in which reading had stopped because nobody took the bytes."""
+
+    async def read(self) -> list[Read]:
+        """Wait for bytes; an empty list is the end. Raises ``ChatStreamError``."""
+
+    async def release(self) -> None:
+        """Give the connection back for reuse: the answer is over."""
+
+    def abort(self) -> None:
+        """Close the connection; a waiting :meth:`read` ends."""
+
+
+class Source(Protocol):
+    """Where a stream gets its response from, once per attempt."""
+
+    model: str
+    host: str
+    choices: int
+    """The number of choices that was asked for."""
+
+    async def open(self, marks: ConnectionMarks) -> Body:
+        """Send the request and wait for the headers. Raises ``ChatStreamError``."""
+
+
+# The stream makes thousands of these a second: bare tuples cost a fifth of named ones.
+_Frame = tuple[str, int, bool, bool]
+"""An event's data, its arrival, whether it was coalesced, whether it is an error."""
+_Arrived = tuple[ChatCompletionChunk, int, bool]
+"""A chunk, its arrival, whether it was coalesced."""
+
+
+@define
+class _AttemptState:
+    """One try, while it goes on and after."""
+
+    number: int
+    marks: ConnectionMarks
+    waited_ns: int = 0
+    info: ResponseInfo | None = None
+    error: ChatStreamError | None = None
+
+
+class ChatStream:
+    """One streamed answer; ``session.stream(…)`` makes it, ``async with`` runs it.
+
+    Iterate it once: over :class:`DeltaEvent` (``async for event in stream``),
+    over text (:meth:`text`), over typed events (:meth:`events`), or let
+    :meth:`collect` do it. :attr:`completion` and :attr:`report` can be read at
+    any time and tell what is known so far.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        timeouts: Timeouts | None = None,
+        retry: RetryPolicy | None = None,
+        observers: Sequence[Observer] = (),
+        max_event_size: int = DEFAULT_MAX_EVENT_SIZE,
+        clock: Callable[[], int] = time.perf_counter_ns,
+        call_later: CallLater | None = None,
+        preparation_ns: int = 0,
+        scheduled_ns: int | None = None,
+    ) -> None:
+        self._source = source
+        self._timeouts = timeouts or Timeouts()
+        self._retry = retry or RetryPolicy()
+        self._observers = observers
+        self._max_event_size = max_event_size
+        self._clock = clock
+        self._preparation_ns = preparation_ns
+
+        self._id = next(_stream_ids)
+        self._marks = Marks(created_ns=0, scheduled_ns=scheduled_ns)
+        self._collector = MessageCollector(expected_choices=source.choices)
+        self._translator = EventTranslator(self._collector)
+        self._attempts: list[_AttemptState] = []
+        self._verdict: Verdict | None = None
+        self._error: ChatStreamError | None = None
+        self._entered = False
+        self._observing = False
+
+        # The attempt under way, or the last one.
+        self._body: Body | None = None
+        self._parser = SSEParser(max_event_size=max_event_size)
+        self._frames: deque[_Frame] = deque()
+        self._failure: ChatStreamError | None = None
+        self._at_end = False
+        self._head: bytearray | None = None
+
+        # The shared cursor: chunks read ahead, then the items of the current one.
+        self._holding = True
+        self._ready: deque[_Arrived] = deque()
+        self._deltas: deque[DeltaEvent] = deque()
+        self._others: deque[StreamEvent] = deque()
+        self._typed: deque[StreamEvent] = deque()
+        self._half = ""
+        self._iterator: weakref.ref[object] | None = None
+        self._reading = False
+
+        # What can be interrupted from outside, and why it was.
+        self._scope: asyncio.Timeout | None = None
+        self._expired: StreamTimeoutError | None = None
+        self._watchdog = Watchdog(
+            self._timeouts, clock, call_later or _loop_call_later, self._on_expired
+        )
+
+    # --- Life ----------------------------------------------------------------
+
+    async def __aenter__(self) -> ChatStream:
+        """Send the request and wait for the response's headers.
+
+        Raises ``ChatStreamError`` if no attempt got that far.
+        """
+        if self._entered:
+            msg = "a stream is entered once; call session.stream() again"
+            raise RuntimeError(msg)
+        self._entered = True
+        self._marks.created_ns = self._clock() - self._preparation_ns
+        self._watchdog.start(self._marks.created_ns)
+        self._observing = bool(self._observers)
+        if self._observing:
+            self._notify("stream_started", self._start)
+        try:
+            await self._open(None)
+        except ChatStreamError as error:
+            self._fail(error)
+            raise
+        except BaseException as error:
+            self._leave(error)
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Free the connection, however the stream is left."""
+        if self._verdict is None:
+            self._leave(error)
+        if self._body is not None:
+            await self._body.release()
+
+    async def aclose(self) -> None:
+        """End the stream now, also from another task: its loop ends quietly."""
+        if self._verdict is None:
+            self._leave(None)
+
+    def _leave(self, error: BaseException | None) -> None:
+        """End a stream that the caller leaves before it is over."""
+        verdict = self._collector.verdict
+        if verdict is Verdict.TRUNCATED or not self._collector.finish_reasons:
+            cancelled = isinstance(error, asyncio.CancelledError)
+            verdict = Verdict.CANCELLED if cancelled else Verdict.CLOSED
+        self._end(verdict)
+        self._abort()
+
+    def _end(self, verdict: Verdict, at_ns: int | None = None) -> None:
+        """Settle how the stream ended, and tell the observers."""
+        self._verdict = verdict
+        self._marks.end_ns = self._clock() if at_ns is None else at_ns
+        self._watchdog.stop()
+        if self._observing:
+            report = self.report
+            self._notify("stream_ended", report)
+
+    def _fail(self, error: ChatStreamError) -> None:
+        """End the stream with *error*, which takes along what is known."""
+        if self._verdict is None:
+            self._error = error
+            self._end(_verdict_of(error))
+            self._abort()
+        error.partial = self.completion
+        error.report = self.report
+        error.attempts = self.attempts
+        error.request_id = self.response.request_id if self.response else None
+
+    def _abort(self) -> None:
+        """Stop whatever is under way and close the connection."""
+        if self._scope is not None:
+            self._scope.reschedule(asyncio.get_running_loop().time())
+        if self._body is not None:
+            self._body.abort()
+
+    def _on_expired(self, error: StreamTimeoutError) -> None:
+        """Take a clock's word that time is up; whoever waits gets the error."""
+        self._expired = error
+        self._abort()
+
+    # --- What is known -------------------------------------------------------
+
+    @property
+    def verdict(self) -> Verdict:
+        """How the stream ended, or would have if it ended now."""
+        return self._verdict or self._collector.verdict
+
+    @property
+    def completion(self) -> ChatCompletion:
+        """The answer so far, put together."""
+        return attrs.evolve(self._collector.completion(), verdict=self.verdict)
+
+    @property
+    def report(self) -> StreamReport:
+        """The latencies so far."""
+        info = self.response
+        body = self._body
+        collector = self._collector
+        return report_of(
+            self._marks,
+            verdict=self.verdict,
+            usage=collector.usage,
+            finish_reasons=collector.finish_reasons_by_index,
+            stream_id=self._id,
+            model=self._source.model,
+            response_model=collector.model,
+            completion_id=collector.id,
+            request_id=info.request_id if info else None,
+            status=info.status if info else None,
+            error=None if self._error is None else type(self._error).__name__,
+            done=collector.done,
+            late_content=collector.late_content,
+            attempts=self.attempts,
+            comments=self._parser.comments,
+            source=body.source if body is not None else None,
+            paused=body.paused if body is not None else 0.0,
+        )
+
+    @property
+    def response(self) -> ResponseInfo | None:
+        """Status and headers of the newest response, ``None`` before there is one."""
+        infos = (attempt.info for attempt in reversed(self._attempts))
+        return next((info for info in infos if info is not None), None)
+
+    @property
+    def attempts(self) -> tuple[Attempt, ...]:
+        """Every try so far."""
+        return tuple(
+            Attempt(
+                number=attempt.number,
+                started=(attempt.marks.started_ns - self._marks.created_ns) / NS,
+                waited=attempt.waited_ns / NS,
+                status=attempt.info.status if attempt.info else _status_of(attempt.error),
+                request_id=attempt.info.request_id if attempt.info else None,
+                error=None if attempt.error is None else str(attempt.error),
+                phases=Phases.of(attempt.marks),
+            )
+            for attempt in self._attempts
+        )
+
+    # --- What is handed out --------------------------------------------------
+
+    def __aiter__(self) -> AsyncIterator[DeltaEvent]:
+        """Iterate over the deltas: one event for each choice of each chunk."""
+        return self._claim(_DeltaCursor(self))
+
+    def text(self) -> AsyncIterator[str]:
+        """Iterate over the text of the first choice, as it comes."""
+        return self._claim(_Cursor(self, self._text_of, self._last_text, deque()))
+
+    def events(self) -> AsyncIterator[StreamEvent]:
+        """Iterate over typed events, one small class for each kind."""
+        return self._claim(_Cursor(self, self._events_of, self._last_events, self._typed))
+
+    async def collect(self) -> ChatCompletion:
+        """Read the rest of the stream and return the whole answer."""
+        while await self._next() is not None:
+            pass
+        return self.completion
+
+    def _claim(self, iterator: _CursorT) -> _CursorT:
+        if not self._entered:
+            msg = "enter the stream first: async with session.stream(…) as stream"
+            raise RuntimeError(msg)
+        if self._iterator is not None and self._iterator() is not None:
+            msg = "the stream is being iterated already; all its iterators share one cursor"
+            raise RuntimeError(msg)
+        self._iterator = weakref.ref(iterator)
+        return iterator
+
+    def _text_of(self, item: DeltaEvent | StreamEvent) -> Iterable[str]:
+        if not isinstance(item, DeltaEvent) or item.index != 0 or not item.content:
+            return ()
+        text = self._half + item.content
+        # The first half of a surrogate pair waits for the second.
+        cut = len(text) - ("\ud800" <= text[-1] <= "\udbff")
+        self._half = text[cut:]
+        return (whole_text(text[:cut]),) if cut else ()
+
+    def _last_text(self) -> Iterable[str]:
+        half, self._half = self._half, ""
+        return (whole_text(half),) if half else ()
+
+    def _events_of(self, item: DeltaEvent | StreamEvent) -> Iterable[StreamEvent]:
+        if not isinstance(item, DeltaEvent):
+            return (item,)
+        return self._translator.delta(item)
+
+    def _last_events(self) -> Iterable[StreamEvent]:
+        return self._translator.end() if self._error is None else ()
+
+    # --- The cursor ----------------------------------------------------------
+
+    async def _next(self) -> DeltaEvent | StreamEvent | None:
+        """Return the next item in wire order, ``None`` at the end."""
+        while True:
+            if self._deltas:
+                return self._deltas.popleft()
+            if self._others:
+                return self._others.popleft()
+            if self._verdict is not None:
+                return None
+            arrived = self._ready.popleft() if self._ready else await self._pull()
+            if arrived is None:
+                return None
+            self._accept(*arrived)
+
+    async def _pull(self) -> _Arrived | None:
+        """Return the next chunk, ``None`` if the stream ended well. Raises its error."""
+        if self._reading:
+            msg = "the stream is being read by another task"
+            raise RuntimeError(msg)
+        self._reading = True
+        try:
+            if self._holding:
+                await self._hold_back()
+                if self._ready:
+                    return self._ready.popleft()
+            arrived = await self._chunk()
+            if arrived is None and self._verdict is None:
+                self._check_complete()
+        except ChatStreamError as error:
+            if self._verdict is not None:
+                return None  # closed from another task while we waited
+            self._fail(error)
+            raise
+        else:
+            return arrived
+        finally:
+            self._reading = False
+
+    def _check_complete(self) -> None:
+        """Settle the verdict of a stream that came to its end."""
+        verdict = self._collector.verdict
+        if verdict is Verdict.TRUNCATED and not self._collector.all_finished:
+            raise InterruptedStreamError(self._marks.events)
+        if not self._collector.finish_reasons:
+            verdict = Verdict.EMPTY
+        self._end(verdict)
+
+    def _accept(self, chunk: ChatCompletionChunk, arrived_ns: int, coalesced: bool) -> None:  # noqa: FBT001 the hot path
+        """Make a chunk the current one: it counts as known and is handed out next."""
+        marks, watchdog = self._marks, self._watchdog
+        first = not marks.choices
+        self._collector.add(chunk)
+        marks.event(arrived_ns, coalesced)
+        elapsed = (arrived_ns - marks.created_ns) / NS
+        for choice in chunk.choices:
+            delta = choice.delta
+            content = delta.content
+            index = choice.index
+            if content or delta.bears_token:
+                output = bool(content) or delta.bears_output
+                marks.token(index, arrived_ns, output)
+                watchdog.last_token_ns = arrived_ns
+            self._deltas.append(
+                DeltaEvent(
+                    elapsed,
+                    arrived_ns,
+                    coalesced,
+                    index,
+                    delta,
+                    content,
+                    choice.finish_reason,
+                    chunk,
+                )
+            )
+        if chunk.usage is not None or not chunk.choices:
+            self._others.extend(
+                self._translator.chunk(chunk, elapsed, arrived_ns, coalesced=coalesced)
+            )
+        marks.handed_lag_ns.append(self._clock() - arrived_ns)
+        if first and marks.choices:
+            self._on_first_token(chunk)
+
+    def _on_first_token(self, chunk: ChatCompletionChunk) -> None:
+        if chunk.usage is not None and chunk.usage.completion_tokens:
+            self._marks.first_event_tokens = chunk.usage.completion_tokens
+        if self._observing:
+            wait = seconds(self._marks.created_ns, self._marks.first_token_ns)
+            self._notify("first_token", self._start, wait)
+
+    # --- Attempts ------------------------------------------------------------
+
+    async def _open(self, failure: ChatStreamError | None) -> None:
+        """Make attempts until one has its headers; *failure* ended the one before.
+
+        Raises the error of the last attempt.
+        """
+        while True:
+            failure = await self._open_unless_expired(failure)
+            if failure is None:
+                return
+
+    async def _open_unless_expired(self, failure: ChatStreamError | None) -> ChatStreamError | None:
+        """Make attempts; return the timeout that broke one off, if one did."""
+        made = len(self._attempts) - (failure is not None)
+        rested_ns = self._clock()
+        if failure is not None:
+            self._watchdog.rest()
+        try:
+            # Without a limit of its own: the watchdog and aclose() set it.
+            async with asyncio.timeout(None) as self._scope:
+                async for attempt in self._retry.tries(made):
+                    with attempt:
+                        if failure is not None:
+                            again, failure = failure, None
+                            raise again
+                        await self._attempt(waited_ns=self._clock() - rested_ns)
+                        break
+                    rested_ns = self._clock()
+                    self._watchdog.rest()
+        except TimeoutError as error:
+            if isinstance(error, ChatStreamError) or self._scope is None:
+                raise
+        finally:
+            self._scope = None
+        expired, self._expired = self._expired, None
+        if expired is not None and self._attempts[-1].error is None:
+            self._attempts[-1].error = expired
+        return expired
+
+    async def _attempt(self, *, waited_ns: int) -> None:
+        """Send the request once and wait for the headers."""
+        marks = ConnectionMarks(self._clock())
+        first = not self._attempts
+        if first:  # what the call itself took is part of the first attempt
+            marks.started_ns = self._marks.created_ns
+        state = _AttemptState(len(self._attempts) + 1, marks, 0 if first else waited_ns)
+        self._attempts.append(state)
+        self._marks.connection = marks
+        self._parser = SSEParser(max_event_size=self._max_event_size)
+        self._frames.clear()
+        self._failure = None
+        self._at_end = False
+        self._head = bytearray()
+        self._collector.done = False
+        self._watchdog.attempt(marks.started_ns)
+        try:
+            self._body = await self._source.open(marks)
+        except ChatStreamError as error:
+            state.error = error
+            raise
+        state.info = self._body.info
+        if marks.headers_ns is None:
+            marks.headers_ns = self._clock()
+
+    async def _hold_back(self) -> None:
+        """Read until a token comes, with as many attempts as the policy allows.
+
+        What came before the token is ready then, its arrivals kept.
+        """
+        held: list[_Arrived] = []
+        while self._holding and self._verdict is None:
+            try:
+                arrived = await self._chunk()
+                if arrived is None:
+                    self._check_early_end(held)
+                    self._holding = False
+                    break
+            except ChatStreamError as error:
+                self._attempts[-1].error = error
+                if self._body is not None:
+                    self._body.abort()
+                self._frames.clear()
+                try:
+                    await self._open(error)
+                except ChatStreamError as final:
+                    # No further attempt: what came of this one is the answer.
+                    self._holding = False
+                    self._failure = final
+                else:
+                    held.clear()
+            else:
+                held.append(arrived)
+                bears = any(choice.delta.bears_token for choice in arrived[0].choices)
+                self._holding = not bears and len(held) < MAX_HELD_BACK
+        self._ready.extend(held)
+
+    def _check_early_end(self, held: list[_Arrived]) -> None:
+        """Raise if an attempt ended before a token, without saying that it's over."""
+        finished = any(c.finish_reason for chunk, _, _ in held for c in chunk.choices)
+        if not finished and not self._collector.done:
+            raise InterruptedStreamError(len(held))
+
+    # --- From bytes to chunks ------------------------------------------------
+
+    async def _chunk(self) -> _Arrived | None:
+        """Return the next chunk of this attempt, ``None`` at its end."""
+        frames = self._frames
+        while True:
+            while frames:
+                data, arrived_ns, coalesced, is_error = frames.popleft()
+                if not data:
+                    continue
+                if data[0] == "[" and data.strip() == "[DONE]":
+                    self._collector.done = self._at_end = True
+                    frames.clear()
+                    return None
+                raw = _error_object(data) if is_error else codec.load_object(data)
+                if is_error or "error" in raw or raw.get("object") == "error":
+                    self._failure = codec.read_error(raw, is_error=is_error)
+                    if self._failure is not None:
+                        frames.clear()
+                        if not raw.get("choices"):
+                            break
+                return codec.read_chunk(raw), arrived_ns, coalesced
+            if self._failure is not None:
+                failure, self._failure = self._failure, None
+                raise failure
+            if self._at_end or self._verdict is not None:
+                return None
+            await self._read()
+
+    async def _read(self) -> None:
+        """Wait for bytes and turn them into frames."""
+        body, watchdog = self._body, self._watchdog
+        assert body is not None  # noqa: S101 an attempt was opened
+        watchdog.waiting = True
+        try:
+            reads = await body.read()
+        except ChatStreamError:
+            if self._expired is None:
+                raise
+            reads = []
+        finally:
+            watchdog.waiting = False
+        if self._expired is not None:
+            expired, self._expired = self._expired, None
+            if self._collector.all_finished:
+                self._at_end = True  # the answer was whole, the server just didn't hang up
+                return
+            raise expired
+        if self._verdict is not None:
+            return
+        if not reads:
+            self._on_eof()
+            return
+        for read in reads:
+            self._feed(read)
+
+    def _feed(self, read: Read) -> None:
+        """Turn the bytes of one read into frames with its arrival."""
+        data, at, merged = read
+        connection = self._marks.connection
+        if connection is not None and connection.first_byte_ns is None:
+            connection.first_byte_ns = at
+        parser = self._parser
+        if self._head is not None:
+            self._head += data[:MAX_DOCUMENT]
+            if looks_like_document(self._head):
+                if len(self._head) >= MAX_DOCUMENT:
+                    self._on_eof()
+                return
+        try:
+            events = parser.feed(data)
+        except EventTooLargeError as error:
+            events = error.events
+            self._failure = error
+        if events:
+            self._head = None
+            # All but the last of the events in a read may have come earlier and
+            # waited; the last one too if more bytes came after it.
+            last = None if merged or parser.unfinished else events[-1]
+            self._frames.extend(
+                [(sse.data, at, sse is not last, sse.event == "error") for sse in events]
+            )
+        if parser.unknown_field.startswith(b"error:"):  # llama.cpp's way
+            text = parser.unknown_field[6:].decode("utf-8", "replace")
+            self._frames.append((text, at, False, True))
+            parser.unknown_field = b""
+
+    def _on_eof(self) -> None:
+        """Look at what the end of the body left behind."""
+        self._at_end = True
+        left = self._parser.finish()
+        if left.replace(b" ", b"").strip() == b"data:[DONE]":
+            self._collector.done = True
+        elif self._head is not None and self._body is not None:  # no event ever came
+            cut = left.startswith((b"data:", b"event:", b"id:", b"retry:"))
+            if not cut and not self._parser.comments:
+                self._failure = document_error(self._body.info, bytes(self._head))
+
+    # --- Observers -----------------------------------------------------------
+
+    @property
+    def _start(self) -> StreamStart:
+        return StreamStart(
+            stream_id=self._id,
+            model=self._source.model,
+            created_ns=self._marks.created_ns,
+            host=self._source.host,
+        )
+
+    def _notify(self, method: str, *arguments: Any) -> None:
+        """Tell the observers; what they raise is logged once each, and harms nothing."""
+        for observer in self._observers:
+            call = getattr(observer, method, None)
+            if call is None:
+                continue
+            try:
+                call(*arguments)
+            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 they aren't ours
+                observer_failed(observer, error)
+
+
+_failed_observers: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def observer_failed(observer: object, error: BaseException) -> None:
+    """Log an observer's first failure; its message isn't ours to show."""
+    try:
+        known = observer in _failed_observers
+        _failed_observers.add(observer)
+    except TypeError:  # it can't be referred to weakly
+        known = False
+    if not known:
+        logger.error(
+            "observer %s raised %s; further failures of it are not logged",
+            type(observer).__name__,
+            type(error).__name__,
+        )
+
+
+# --- Cursors -----------------------------------------------------------------
+
+
+class _Cursor(Generic[T]):
+    """An iterator over what *convert* makes of each item, and *last* of the end."""
+
+    def __init__(
+        self,
+        stream: ChatStream,
+        convert: Callable[[DeltaEvent | StreamEvent], Iterable[T]],
+        last: Callable[[], Iterable[T]],
+        ready: deque[T],
+    ) -> None:
+        self._stream = stream
+        self._convert = convert
+        self._last: Callable[[], Iterable[T]] | None = last
+        self._ready = ready
+
+    def __aiter__(self) -> _Cursor[T]:
+        return self
+
+    async def __anext__(self) -> T:
+        while not self._ready:
+            if self._last is None:
+                raise StopAsyncIteration
+            item = await self._stream._next()  # noqa: SLF001 its other half
+            if item is None:
+                self._ready.extend(self._last())
+                self._last = None
+            else:
+                self._ready.extend(self._convert(item))
+        return self._ready.popleft()
+
+
+class _DeltaCursor:
+    """An iterator over the deltas; by itself because it is the hot path."""
+
+    def __init__(self, stream: ChatStream) -> None:
+        self._stream = stream
+
+    def __aiter__(self) -> _DeltaCursor:
+        return self
+
+    async def __anext__(self) -> DeltaEvent:
+        while True:
+            item = await self._stream._next()  # noqa: SLF001 its other half
+            if item is None:
+                raise StopAsyncIteration
+            if type(item) is DeltaEvent:
+                return item
+
+
+_CursorT = TypeVar("_CursorT", bound="_DeltaCursor | _Cursor[Any]")
+
+
+def _loop_call_later(delay: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
+    return asyncio.get_running_loop().call_later(delay, callback)
+
+
+# --- Outcomes ----------------------------------------------------------------
+
+
+def _error_object(data: str) -> dict[str, Any]:
+    """Read what a server marked as an error, even if it is plain text."""
+    try:
+        return codec.load_object(data)
+    except ProtocolError:
+        return {"message": data}
+
+
+def _status_of(error: ChatStreamError | None) -> int | None:
+    return error.status if isinstance(error, StatusError) else None
+
+
+def _verdict_of(error: ChatStreamError) -> Verdict:
+    match error:
+        case StreamTimeoutError():
+            return Verdict.TIMEOUT
+        case ConnectError():
+            return Verdict.CONNECT_ERROR
+        case StatusError():
+            return Verdict.HTTP_ERROR
+        case UpstreamError():
+            return Verdict.UPSTREAM_ERROR
+        case InterruptedStreamError():
+            return Verdict.TRUNCATED
+        case NotAnEventStreamError(seen=""):
+            return Verdict.EMPTY
+        case _:
+            return Verdict.MALFORMED

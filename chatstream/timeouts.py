@@ -1,0 +1,138 @@
+"""The clocks of a stream, each with its own error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from attrs import field, frozen
+
+from chatstream.errors import (
+    FirstTokenTimeoutError,
+    IdleTimeoutError,
+    RequestError,
+    StreamTimeoutError,
+    TotalTimeoutError,
+)
+from chatstream.marks import NS
+
+
+def _positive(_: object, attribute: object, value: float | None) -> None:
+    name = getattr(attribute, "name", "timeout")
+    if value is not None and not value > 0:
+        raise RequestError(f"timeouts.{name}", str(value), "seconds above 0, or None")
+
+
+@frozen
+class Timeouts:
+    """How long to wait for what, in seconds; ``None`` waits for ever.
+
+    ``connect`` until there is a connection; ``first_token`` from the start of an
+    attempt to its first token, long enough for models that reason unseen;
+    ``idle`` from token to token; ``total`` from the call to the end. Comments
+    and empty deltas satisfy none of them, and a slow caller sets none off but
+    ``total``.
+    """
+
+    connect: float | None = field(default=10, validator=_positive)
+    first_token: float | None = field(default=120, validator=_positive)
+    idle: float | None = field(default=60, validator=_positive)
+    total: float | None = field(default=None, validator=_positive)
+
+
+class TimerHandle(Protocol):
+    """What a timer gives, so that it can be stopped."""
+
+    def cancel(self) -> None:
+        """Stop the timer."""
+
+
+CallLater = Callable[[float, Callable[[], None]], TimerHandle]
+
+
+class Watchdog:
+    """Watches the clocks of one stream with one timer.
+
+    The timer isn't moved for each token, which would cost more than reading it:
+    when it fires it looks at what has happened, and sleeps again if it may.
+    """
+
+    def __init__(
+        self,
+        timeouts: Timeouts,
+        clock: Callable[[], int],
+        call_later: CallLater,
+        expired: Callable[[StreamTimeoutError], None],
+    ) -> None:
+        self._timeouts = timeouts
+        self._clock = clock
+        self._call_later = call_later
+        self._expired = expired
+        self._timer: TimerHandle | None = None
+        self._began_ns = 0
+        self._attempt_ns: int | None = None
+        self.waiting = False
+        """Whether the stream waits for bytes: a slow caller is no idle server."""
+        self.last_token_ns: int | None = None
+        """Arrival of the newest token of this attempt."""
+
+    def start(self, created_ns: int) -> None:
+        """Start the clocks of a stream."""
+        self._began_ns = created_ns
+        self.attempt(created_ns)
+
+    def attempt(self, started_ns: int) -> None:
+        """Start the clocks of an attempt."""
+        self._attempt_ns = started_ns
+        self.last_token_ns = None
+        self.waiting = True
+        self._arm()
+
+    def rest(self) -> None:
+        """Let all clocks but the total one rest, as between two attempts."""
+        self._attempt_ns = None
+        self._arm()
+
+    def stop(self) -> None:
+        """Stop all clocks."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _arm(self) -> None:
+        self.stop()
+        now = self._clock()
+        ends = [at for at, _ in self._deadlines()]
+        if ends:
+            self._timer = self._call_later(max(0.0, (min(ends) - now) / NS), self._look)
+
+    def _deadlines(self) -> list[tuple[float, StreamTimeoutError]]:
+        limits = self._timeouts
+        found: list[tuple[float, StreamTimeoutError]] = []
+        if limits.total is not None:
+            found.append((self._began_ns + limits.total * NS, TotalTimeoutError(limits.total)))
+        if self._attempt_ns is None:
+            return found
+        if self.last_token_ns is None:
+            if limits.first_token is not None:
+                error: StreamTimeoutError = FirstTokenTimeoutError(limits.first_token)
+                found.append((self._attempt_ns + limits.first_token * NS, error))
+        elif limits.idle is not None:
+            found.append((self.last_token_ns + limits.idle * NS, IdleTimeoutError(limits.idle)))
+        return found
+
+    def _look(self) -> None:
+        self._timer = None
+        now = self._clock()
+        for at, error in self._deadlines():
+            if now >= at and (self.waiting or isinstance(error, TotalTimeoutError)):
+                self._expired(error)
+                return
+        if self.waiting:
+            self._arm()
+            return
+        # The caller is busy. Look again after a while, not at once.
+        again = [self._timeouts.idle or 1.0]
+        if self._timeouts.total is not None:
+            again.append(self._timeouts.total - (now - self._began_ns) / NS)
+        self._timer = self._call_later(max(0.0, min(again)), self._look)
