@@ -308,7 +308,7 @@ def _part_text(part: dict[str, Any]) -> str:
 
 
 _REASONING_PARTS = frozenset({"thinking", "reasoning", "reasoning_text"})
-_REASONING_NAMES = ("reasoning_content", "reasoning")
+_REASONING_NAMES = ("reasoning_content", "reasoning", "reasoning_text")
 
 
 def _delta(raw: dict[str, Any]) -> Delta:
@@ -331,6 +331,8 @@ def _delta(raw: dict[str, Any]) -> Delta:
         delta.content = content
     _reasoning(raw, delta)
     if (calls := raw.get("tool_calls")) is not None:
+        if type(calls) is dict:  # some send a lone call bare
+            calls = [calls]
         if type(calls) is not list:
             raise _Mismatch("array", _kind(calls), ".tool_calls")
         if len(calls) > MAX_CHOICES:
@@ -463,11 +465,11 @@ def read_error(raw: dict[str, Any], *, is_error: bool = False) -> UpstreamError 
             return None
         error = raw
     if type(error) is not dict:
-        return UpstreamError(error if type(error) is str else orjson.dumps(error).decode())
+        error = {"message": error}
     message = error.get("message") or error.get("detail") or error.get("error") or ""
     if type(message) is not str:
         message = json.dumps(message)
-    code, kind = error.get("code"), error.get("type")
+    code, kind = error.get("code"), error.get("type") or raw.get("error_type")  # the latter: TGI
     return UpstreamError(
         message,
         code=None if code is None else str(code),

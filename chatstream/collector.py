@@ -117,8 +117,8 @@ class MessageCollector:
             choice.add(part)
         # Ids, models and dates that change on the way mean nothing: the first
         # that says something counts.
-        self._id = self._id or chunk.id
-        self._model = self._model or chunk.model
+        self._id = self._id or chunk.id or None
+        self._model = self._model or chunk.model or None
         self._created = self._created or chunk.created
         if chunk.usage is not None:
             self._usage = chunk.usage  # counts are cumulative: the last one holds
@@ -261,11 +261,10 @@ class ToolCallCollector:
     Servers number them well (OpenAI), leave the index out (Gemini), or number
     them all 0 (Ollama). A piece belongs to
 
-    - a new call, if it names an id not seen before at its index together with a
-      name, or without arguments;
+    - a new call, if it brings another id than the call at its index, and a name;
     - else the call at its index;
-    - without an index: the call with its id, or a new call if it brings an id or
-      a name, or else the call last touched.
+    - without an index: the call with its id; a new call if it brings an id, or a
+      name while the last call has one; or else the call last touched.
     """
 
     __slots__ = ("_at_index", "_last", "_with_id", "calls_in_order")
@@ -308,15 +307,17 @@ class ToolCallCollector:
         """Return the call a piece continues, ``None`` if it begins one."""
         known = self._with_id.get(piece.id) if piece.id else None
         if piece.index is None:
-            if known is not None or piece.id or (name and self._last and self._last.pieces):
+            if known is not None or piece.id or (name and self._last and self._last.name):
                 return known
             return self._last
         there = self._at_index.get(piece.index)
+        if there is None and not piece.id and not name:
+            return self._last  # an index by another count (SGLang)
         if there is None or not piece.id or not there.id or there.id == piece.id:
             return there
         # Another id at a taken index: a known call, a new call, or (older vLLM)
         # the same call with an id made up for each piece.
-        return known if known or name or not arguments else there
+        return known if known or name else there
 
     def calls(self) -> tuple[ToolCall, ...]:
         """Return the calls so far, compact, in the order of their indexes."""

@@ -62,6 +62,7 @@ _CUT = {
     "length": Verdict.LENGTH,
     "max_tokens": Verdict.LENGTH,
     "model_length": Verdict.LENGTH,  # Mistral
+    "model_context_window_exceeded": Verdict.LENGTH,  # Z.AI
     "content_filter": Verdict.CONTENT_FILTER,
     "safety": Verdict.CONTENT_FILTER,
     "sensitive": Verdict.CONTENT_FILTER,  # Z.AI
@@ -172,7 +173,10 @@ class Usage:
     def reasoning_tokens(self) -> int | None:
         """Completion tokens spent on reasoning, where the server says."""
         details = self.completion_tokens_details
-        return details.reasoning_tokens if details is not None else None
+        if details is not None and details.reasoning_tokens is not None:
+            return details.reasoning_tokens
+        beside = self.extra.get("reasoning_tokens")  # SGLang
+        return beside if isinstance(beside, int) else None
 
 
 @frozen

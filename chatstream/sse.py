@@ -65,10 +65,11 @@ class SSEParser:
         self.max_event_size = max_event_size
         self.comments = 0
         """Comment lines seen so far."""
-        self.unknown_field = b""
-        """The last line whose field the standard tells us to ignore.
+        self.unknown_field: tuple[int, bytes] | None = None
+        """The last line of the last feed whose field the standard tells us to ignore.
 
-        llama.cpp reports errors as ``error: {…}``; who needs it finds it here.
+        With the number of events that came before it in that feed. llama.cpp
+        reports errors as ``error: {…}``; who needs it finds it here.
         """
         self._line = bytearray()  # an unfinished line
         self._data: bytes | bytearray | None = None  # data lines, joined by LF
@@ -93,6 +94,7 @@ class SSEParser:
             self._after_cr = data[-1] == 0x0D
             data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
+        self.unknown_field = None
         lines = data.split(b"\n")
         if self._line:
             if len(lines) == 1:
@@ -134,7 +136,7 @@ class SSEParser:
             elif line.startswith(b"data:") or line == b"data":
                 pending = line[5:] if pending is None else _joined(pending, line[5:])
             else:
-                self._field(line)
+                self._field(line, len(events))
         self._data = pending
         self._line += unfinished
         self._check_size(events)
@@ -163,7 +165,7 @@ class SSEParser:
         self._line.clear()
         return bytes(left)
 
-    def _field(self, line: bytes) -> None:
+    def _field(self, line: bytes, events_before: int) -> None:
         """Interpret a line that is neither blank nor data."""
         name, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
@@ -180,7 +182,7 @@ class SSEParser:
                 if value.isdigit() and len(value) <= 18:  # noqa: PLR2004 fits 64 bits
                     self._retry = int(value)
             case _:
-                self.unknown_field = line
+                self.unknown_field = (events_before, line)
 
     def _check_size(self, events: list[ServerSentEvent]) -> None:
         size = len(self._line) + (0 if self._data is None else len(self._data))

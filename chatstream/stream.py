@@ -57,7 +57,7 @@ from chatstream.response import (
     looks_like_document,
 )
 from chatstream.retry import RetryPolicy
-from chatstream.sse import DEFAULT_MAX_EVENT_SIZE, SSEParser
+from chatstream.sse import DEFAULT_MAX_EVENT_SIZE, ServerSentEvent, SSEParser
 from chatstream.timeouts import CallLater, Timeouts, Watchdog
 
 T = TypeVar("T")
@@ -585,7 +585,7 @@ class ChatStream:
         while True:
             while frames:
                 data, arrived_ns, coalesced, is_error = frames.popleft()
-                if not data:
+                if not data or data.isspace():
                     continue
                 if data[0] == "[" and data.strip() == "[DONE]":
                     self._collector.done = self._at_end = True
@@ -651,6 +651,10 @@ class ChatStream:
         except EventTooLargeError as error:
             events = error.events
             self._failure = error
+        unknown = parser.unknown_field
+        if unknown is not None and unknown[1].startswith(b"error:"):  # llama.cpp's way
+            before, line = unknown
+            events.insert(before, ServerSentEvent("error", line[6:].decode("utf-8", "replace")))
         if events:
             self._head = None
             # All but the last of the events in a read may have come earlier and
@@ -659,10 +663,6 @@ class ChatStream:
             self._frames.extend(
                 [(sse.data, at, sse is not last, sse.event == "error") for sse in events]
             )
-        if parser.unknown_field.startswith(b"error:"):  # llama.cpp's way
-            text = parser.unknown_field[6:].decode("utf-8", "replace")
-            self._frames.append((text, at, False, True))
-            parser.unknown_field = b""
 
     def _on_eof(self) -> None:
         """Look at what the end of the body left behind."""
