@@ -53,9 +53,10 @@ class Tap(asyncio.Protocol):
         self._transport = transport
         self._clock = clock
         inner = transport.get_protocol()
-        if isinstance(inner, Tap):  # of an earlier response, not yet detached
-            inner = inner._inner
-        self._inner = cast("asyncio.Protocol", inner)
+        # An earlier response may not be detached yet.
+        self._inner: asyncio.Protocol = (
+            inner._inner if isinstance(inner, Tap) else cast("asyncio.Protocol", inner)  # noqa: SLF001 its own kind
+        )
         self._content: aiohttp.StreamReader | None = None
         self._early: list[int] = []
         self.newest_ns = 0
@@ -80,6 +81,7 @@ class Tap(asyncio.Protocol):
             self._transport.set_protocol(self._inner)
 
     def data_received(self, data: bytes) -> None:
+        """Note the time, then pass the bytes on."""
         self.newest_ns = now = self._clock()
         content = self._content
         if content is None:
@@ -92,15 +94,19 @@ class Tap(asyncio.Protocol):
             self.offsets.append((content.total_bytes, now, False))
 
     def eof_received(self) -> bool | None:
+        """Pass it on."""
         return self._inner.eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Pass it on."""
         self._inner.connection_lost(exc)
 
     def pause_writing(self) -> None:
+        """Pass it on."""
         self._inner.pause_writing()
 
     def resume_writing(self) -> None:
+        """Pass it on."""
         self._inner.resume_writing()
 
 

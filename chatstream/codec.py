@@ -171,16 +171,20 @@ def _list(value: object) -> list[Any]:
     return value
 
 
+def _origin(kind: Any) -> Any:
+    return get_origin(kind)
+
+
 _converter = cattrs.Converter(detailed_validation=False)
 # cattrs' own hooks coerce (None to 'None', 1 to '1'); these look instead.
 _converter.register_structure_hook(str, _str)
 _converter.register_structure_hook(int, _int)
 _converter.register_structure_hook(float, _float)
 _converter.register_structure_hook(bool, _bool)
-_converter.register_structure_hook_func(lambda kind: get_origin(kind) is Mapping, _object)
+_converter.register_structure_hook_func(lambda kind: _origin(kind) is Mapping, _object)
 
 
-@_converter.register_structure_hook_factory(lambda kind: get_origin(kind) is tuple)
+@_converter.register_structure_hook_factory(lambda kind: _origin(kind) is tuple)
 def _tuple_hook(kind: Any) -> Callable[[object, Any], tuple[Any, ...]]:
     inner = get_args(kind)[0]
     read = _converter.get_structure_hook(inner)
@@ -292,18 +296,21 @@ def _content_parts(parts: list[Any], delta: Delta) -> None:
             delta.content = (delta.content or "") + text
 
 
-def _part_text(part: dict[str, Any]) -> str:
-    """Return the text of a part, however deep a provider puts it."""
+def _part_text(part: Any, depth: int = 4) -> str:
+    """Return the text of a part, in whichever field a provider puts it.
+
+    A thinking part may hold a list of text parts, a summary likewise.
+    """
+    if type(part) is str:
+        return part
+    if type(part) is not dict or not depth:
+        return ""
     for name in ("text", "thinking", "refusal", "summary", "content"):
         value = part.get(name)
         if type(value) is str:
             return value
         if type(value) is list:
-            return "".join(
-                item if type(item) is str else _part_text(item)
-                for item in value
-                if type(item) is str or type(item) is dict
-            )
+            return "".join(_part_text(item, depth - 1) for item in value)
     return ""
 
 
@@ -368,7 +375,7 @@ def _reasoning(raw: dict[str, Any], delta: Delta) -> None:
         if type(details) is not list:
             raise _Mismatch("array", _kind(details), ".reasoning_details")
         delta.reasoning_details = details
-        text = "".join(_part_text(part) for part in details if type(part) is dict)
+        text = "".join(map(_part_text, details))
         if text and not delta.reasoning:
             delta.reasoning = text
 
@@ -509,7 +516,7 @@ def _chunk(raw: dict[str, Any]) -> ChatCompletionChunk:
             raise _Mismatch("str", _kind(value), f".{name}")
     wire_choices = get("choices")
     if wire_choices is None:
-        wire_choices = ()
+        wire_choices = []
     elif type(wire_choices) is not list:
         raise _Mismatch("array", _kind(wire_choices), ".choices")
     elif len(wire_choices) > MAX_CHOICES:
@@ -622,11 +629,9 @@ def _message(raw: dict[str, Any]) -> Message:
         else None,
         said.function_call,
         said.audio,
-        None
-        if annotations is None
-        else _read(annotations, tuple[Annotation, ...], ".annotations"),  # type: ignore[arg-type]
+        None if annotations is None else _read(annotations, tuple[Annotation, ...], ".annotations"),
         None if said.reasoning_details is None else tuple(said.reasoning_details),
-        said.extra,
+        {name: value for name, value in said.extra.items() if name != "annotations"},
     )
 
 

@@ -284,7 +284,7 @@ class ToolCallCollector:
         elif custom is not None:
             name, arguments = custom.name, custom.input
 
-        call = self._find(piece, name, arguments)
+        call = self._find(piece, name)
         if call is None:
             call = CallPieces(number=len(self.calls_in_order), index=piece.index)
             self.calls_in_order.append(call)
@@ -301,9 +301,7 @@ class ToolCallCollector:
         self._last = call
         return call, arguments
 
-    def _find(
-        self, piece: ToolCallChunk, name: str | None, arguments: str | None
-    ) -> CallPieces | None:
+    def _find(self, piece: ToolCallChunk, name: str | None) -> CallPieces | None:
         """Return the call a piece continues, ``None`` if it begins one."""
         known = self._with_id.get(piece.id) if piece.id else None
         if piece.index is None:
@@ -343,6 +341,7 @@ class CallPieces:
     extra: dict[str, Any] = Factory(dict)
 
     def add(self, name: str | None, arguments: str | None) -> None:
+        """Take a piece of the name and of the arguments."""
         if name and not self.name:
             self.name = name
         elif name and self.name and name != self.name and not self.pieces:
@@ -352,6 +351,7 @@ class CallPieces:
             self.pieces.append(arguments)
 
     def joined(self) -> ToolCall:
+        """Return the call so far."""
         text = whole_text("".join(self.pieces))
         kind = self.type or ("custom" if self.custom else "function")
         if self.custom:

@@ -19,9 +19,7 @@ from attrs import Factory, define, field, frozen
 
 # What JSON may hold as it is, but a terminal or an encoder shouldn't get: DEL and
 # C1 controls, marks that reorder text, line separators, lone surrogates.
-_UNSAFE = re.compile(
-    "[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]"
-)
+_UNSAFE = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
 
 
 def _escaped(match: re.Match[str]) -> str:
@@ -88,9 +86,9 @@ def verdict_of(finish_reasons: Sequence[str | None], *, done: bool = False) -> V
 
 
 def whole_text(text: str) -> str:
-    """Join halves of surrogate pairs; what stays alone becomes U+FFFD.
+    r"""Join halves of surrogate pairs; what stays alone becomes U+FFFD.
 
-    Servers cut JSON escapes between the halves (``"\\ud83d"``, ``"\\ude00"``);
+    Servers cut JSON escapes between the halves (``"\ud83d"``, ``"\ude00"``);
     a lone half can't be encoded.
     """
     if text.isascii() or not _SURROGATE.search(text):

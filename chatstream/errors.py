@@ -338,4 +338,6 @@ class UpstreamError(ChatStreamError):
     def __str__(self) -> str:
         name = ", ".join(part for part in (self.type, self.code) if part)
         what = self.message or "no message"
-        return f"the server reported an error in the stream: {what}" + (f" ({name})" if name else "")
+        return f"the server reported an error in the stream: {what}" + (
+            f" ({name})" if name else ""
+        )

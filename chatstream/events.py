@@ -8,7 +8,7 @@ arrival is an upper bound.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from attrs import Factory, define, field
@@ -199,7 +199,7 @@ StreamEvent = (
 
 # --- From deltas to typed events ---------------------------------------------
 
-_TEXTS: tuple[tuple[str, type[_TextEvent], type[_DoneEvent]], ...] = (
+_TEXTS: tuple[tuple[str, Callable[..., StreamEvent], Callable[..., StreamEvent]], ...] = (
     ("reasoning", ReasoningDeltaEvent, ReasoningDoneEvent),
     ("content", ContentDeltaEvent, ContentDoneEvent),
     ("refusal", RefusalDeltaEvent, RefusalDoneEvent),
@@ -294,14 +294,12 @@ class EventTranslator:
     ) -> Iterator[StreamEvent]:
         state.texts.discard(name)
         made = next(done for kind, _, done in _TEXTS if kind == name)
-        yield made(**_where(state.at), text=whole_text("".join(getattr(choice, name))))  # type: ignore[misc]
+        yield made(**_where(state.at), text=whole_text("".join(getattr(choice, name))))
 
     def _call_done(self, state: _OpenChoice) -> ToolCallDoneEvent:
         call, state.call = state.call, None
         assert call is not None  # noqa: S101 the caller looked
-        return ToolCallDoneEvent(
-            **_where(state.at), call=call.number, tool_call=call.joined()
-        )
+        return ToolCallDoneEvent(**_where(state.at), call=call.number, tool_call=call.joined())
 
 
 def _where(event: DeltaEvent) -> dict[str, Any]:

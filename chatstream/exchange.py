@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import aiohttp
+from aiohttp.http_exceptions import ContentEncodingError
 from attrs import frozen
 from yarl import URL
 
@@ -29,7 +30,6 @@ from chatstream.errors import (
     ProtocolError,
     RequestError,
     TotalTimeoutError,
-    UpstreamError,
 )
 from chatstream.marks import ConnectionMarks
 from chatstream.report import ArrivalSource
@@ -327,7 +327,7 @@ def _tls_detail(error: Exception) -> str:
 def _interruption(error: Exception) -> ChatStreamError:
     """Return our error for one that ended a body."""
     causes = (error, error.__cause__, error.__context__)
-    if any(isinstance(cause, aiohttp.http.ContentEncodingError) for cause in causes):
+    if any(isinstance(cause, ContentEncodingError) for cause in causes):
         return ProtocolError("the body can't be decompressed")
     if isinstance(error, ConnectionResetError | aiohttp.ClientOSError):
         return InterruptedStreamError(0, "connection reset")

@@ -108,14 +108,14 @@ class Marks:
     handed_lag_ns: array[int] = field(factory=lambda: array("q"))
     """For each event, the time from arrival until the caller had it."""
 
-    def event(self, arrived_ns: int, coalesced: bool) -> None:
+    def event(self, arrived_ns: int, coalesced: bool) -> None:  # noqa: FBT001 the hot path
         """Note a data event of any kind."""
         if self.first_chunk_ns is None:
             self.first_chunk_ns = arrived_ns
         self.events += 1
         self.coalesced += coalesced
 
-    def token(self, index: int, arrived_ns: int, output: bool) -> None:
+    def token(self, index: int, arrived_ns: int, output: bool) -> None:  # noqa: FBT001 the hot path
         """Note a token-bearing event of one choice; *output*: it isn't reasoning."""
         choice = self.choices.get(index)
         if choice is None:

@@ -151,7 +151,7 @@ def _origin(location: str | None) -> str:
     return f"{scheme}://{host}"
 
 
-def looks_like_document(head: bytes) -> bool:
+def looks_like_document(head: bytes | bytearray) -> bool:
     """Whether a body that begins with *head* is JSON or a page, not an event stream.
 
     No line of an event stream begins with these.

@@ -10,7 +10,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Unpack
+from typing import Any, Self, Unpack
 
 import aiohttp
 from yarl import URL
@@ -113,7 +113,7 @@ class ChatSession:
         """The URL that paths are added to."""
         return str(self._endpoint.base_url)
 
-    async def __aenter__(self) -> ChatSession:
+    async def __aenter__(self) -> Self:
         """Nothing is opened yet; leaving closes what is open by then."""
         return self
 
@@ -192,9 +192,7 @@ class ChatSession:
         """
         chat = self._request(request, params, extra_body, validate)
         exchange = self._exchange(chat, extra_headers, validate, timeouts, stream=False)
-        return await exchange.complete(
-            retry or self._retry, (timeouts or self._timeouts).total
-        )
+        return await exchange.complete(retry or self._retry, (timeouts or self._timeouts).total)
 
     def _request(
         self,

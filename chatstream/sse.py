@@ -34,7 +34,7 @@ class ServerSentEvent:
 
 
 class SSEParser:
-    """A push parser for one event stream.
+    r"""A push parser for one event stream.
 
     ``max_event_size`` bounds the bytes kept for an event that hasn't ended:
     its data so far and the unfinished line. One more raises
@@ -44,7 +44,7 @@ class SSEParser:
     >>> parser = SSEParser()
     >>> parser.feed(b"data: he")
     []
-    >>> parser.feed(b"llo\\n\\n")
+    >>> parser.feed(b"llo\n\n")
     [ServerSentEvent(event='message', data='hello', id='', retry=None)]
     """
 
@@ -88,10 +88,10 @@ class SSEParser:
         # the LF that may follow; that LF is dropped when it comes.
         if self._after_cr and data:
             self._after_cr = False
-            if data[0] == 0x0A:
+            if data.startswith(b"\n"):
                 data = data[1:]
         if b"\r" in data:
-            self._after_cr = data[-1] == 0x0D
+            self._after_cr = data.endswith(b"\r")
             data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
         self.unknown_field = None
@@ -113,10 +113,7 @@ class SSEParser:
         pending = self._data
         for line in lines:
             if line.startswith(b"data: "):  # by far the most common, so first
-                if pending is None:
-                    pending = line[6:]
-                else:
-                    pending = _joined(pending, line[6:])
+                pending = line[6:] if pending is None else _joined(pending, line[6:])
             elif not line:
                 if pending is not None:
                     if len(pending) > self.max_event_size:

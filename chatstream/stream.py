@@ -19,7 +19,7 @@ import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from types import TracebackType
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 import attrs
 from attrs import define
@@ -170,6 +170,7 @@ class ChatStream:
         self._failure: ChatStreamError | None = None
         self._at_end = False
         self._head: bytearray | None = None
+        self._rested_ns = 0
 
         # The shared cursor: chunks read ahead, then the items of the current one.
         self._holding = True
@@ -190,7 +191,7 @@ class ChatStream:
 
     # --- Life ----------------------------------------------------------------
 
-    async def __aenter__(self) -> ChatStream:
+    async def __aenter__(self) -> Self:
         """Send the request and wait for the response's headers.
 
         Raises ``ChatStreamError`` if no attempt got that far.
@@ -489,9 +490,8 @@ class ChatStream:
     async def _open_unless_expired(self, failure: ChatStreamError | None) -> ChatStreamError | None:
         """Make attempts; return the timeout that broke one off, if one did."""
         made = len(self._attempts) - (failure is not None)
-        rested_ns = self._clock()
         if failure is not None:
-            self._watchdog.rest()
+            self._rest()
         try:
             # Without a limit of its own: the watchdog and aclose() set it.
             async with asyncio.timeout(None) as self._scope:
@@ -500,10 +500,8 @@ class ChatStream:
                         if failure is not None:
                             again, failure = failure, None
                             raise again
-                        await self._attempt(waited_ns=self._clock() - rested_ns)
+                        await self._attempt()
                         break
-                    rested_ns = self._clock()
-                    self._watchdog.rest()
         except TimeoutError as error:
             if isinstance(error, ChatStreamError) or self._scope is None:
                 raise
@@ -514,13 +512,19 @@ class ChatStream:
             self._attempts[-1].error = expired
         return expired
 
-    async def _attempt(self, *, waited_ns: int) -> None:
+    def _rest(self) -> None:
+        """Let the clocks of an attempt rest until the next one."""
+        self._rested_ns = self._clock()
+        self._watchdog.rest()
+
+    async def _attempt(self) -> None:
         """Send the request once and wait for the headers."""
         marks = ConnectionMarks(self._clock())
         first = not self._attempts
         if first:  # what the call itself took is part of the first attempt
             marks.started_ns = self._marks.created_ns
-        state = _AttemptState(len(self._attempts) + 1, marks, 0 if first else waited_ns)
+        waited_ns = 0 if first else marks.started_ns - self._rested_ns
+        state = _AttemptState(len(self._attempts) + 1, marks, waited_ns)
         self._attempts.append(state)
         self._marks.connection = marks
         self._parser = SSEParser(max_event_size=self._max_event_size)
@@ -534,6 +538,7 @@ class ChatStream:
             self._body = await self._source.open(marks)
         except ChatStreamError as error:
             state.error = error
+            self._rest()
             raise
         state.info = self._body.info
         if marks.headers_ns is None:

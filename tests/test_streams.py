@@ -96,5 +96,3 @@ async def test_a_recorded_stream_is_read_whole(name, size):
     stream, _, error = await read(body, choices=asked_choices(name), size=size)
 
     assert expected(name) == summary(stream, error)
-
-

@@ -35,15 +35,18 @@ class ScriptedBody:
 
     async def read(self) -> list[Read]:
         """Move the clock to the next read and return it; an empty list at the end."""
-        if self.aborted or not self._steps:
+        if self._closed() or not self._steps:
             return []
         wait, what = self._steps.popleft()
         self._clock.advance(wait)
-        if self.aborted:
+        if self._closed():  # by a timer, while the clock moved
             return []
         if isinstance(what, ChatStreamError):
             raise what
         return [Read(what, self._clock())]
+
+    def _closed(self) -> bool:
+        return self.aborted
 
     async def release(self) -> None:
         """Note that the connection is free, unless it was closed."""
