@@ -97,6 +97,8 @@ class Marks:
     connection: ConnectionMarks | None = None
     """Of the attempt that gave the answer, or the last one."""
     first_chunk_ns: int | None = None
+    newest_token_ns: int | None = None
+    """Arrival of the token-bearing event noted last."""
     end_ns: int | None = None
     choices: dict[int, ChoiceMarks] = Factory(dict)
     events: int = 0
@@ -108,28 +110,15 @@ class Marks:
     handed_lag_ns: array[int] = field(factory=lambda: array("q"))
     """For each event, the time from arrival until the caller had it."""
 
-    def event(self, arrived_ns: int, coalesced: bool) -> None:  # noqa: FBT001 the hot path
-        """Note a data event of any kind."""
-        if self.first_chunk_ns is None:
-            self.first_chunk_ns = arrived_ns
-        self.events += 1
-        self.coalesced += coalesced
-
     def token(self, index: int, arrived_ns: int, output: bool) -> None:  # noqa: FBT001 the hot path
         """Note a token-bearing event of one choice; *output*: it isn't reasoning."""
         choice = self.choices.get(index)
         if choice is None:
             choice = self.choices[index] = ChoiceMarks()
         choice.arrivals_ns.append(arrived_ns)
+        self.newest_token_ns = arrived_ns
         if output and choice.first_output_ns is None:
             choice.first_output_ns = arrived_ns
-
-    def restart(self) -> None:
-        """Forget the events of an attempt whose answer is thrown away."""
-        self.first_chunk_ns = None
-        self.choices.clear()
-        self.events = self.coalesced = 0
-        del self.handed_lag_ns[:]
 
     @property
     def first_token_ns(self) -> int | None:

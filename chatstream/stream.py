@@ -2,7 +2,7 @@
 
 ::
 
-    reads ─→ sse ─→ codec ─→ (held back until a token comes) ─→ marks, collector ─→ the caller
+    reads ─→ reader ─→ (held back until a token comes) ─→ marks, collector ─→ the caller
 
 Until the first token nothing has been handed out, so an attempt that fails can be
 thrown away and another made; after it, never. All iterators of a stream share one
@@ -24,23 +24,21 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 import attrs
 from attrs import define
 
-from chatstream import codec
 from chatstream.arrival import Read
 from chatstream.collector import MessageCollector
 from chatstream.completion import ChatCompletion, ChatCompletionChunk, Verdict, whole_text
 from chatstream.errors import (
     ChatStreamError,
     ConnectError,
-    EventTooLargeError,
     InterruptedStreamError,
     NotAnEventStreamError,
-    ProtocolError,
     StatusError,
     StreamTimeoutError,
     UpstreamError,
 )
 from chatstream.events import DeltaEvent, EventTranslator, StreamEvent
 from chatstream.marks import NS, ConnectionMarks, Marks, seconds
+from chatstream.reader import Arrived, ChunkReader
 from chatstream.report import (
     ArrivalSource,
     Attempt,
@@ -50,14 +48,9 @@ from chatstream.report import (
     StreamStart,
     report_of,
 )
-from chatstream.response import (
-    MAX_DOCUMENT,
-    ResponseInfo,
-    document_error,
-    looks_like_document,
-)
+from chatstream.response import ResponseInfo
 from chatstream.retry import RetryPolicy
-from chatstream.sse import DEFAULT_MAX_EVENT_SIZE, ServerSentEvent, SSEParser
+from chatstream.sse import DEFAULT_MAX_EVENT_SIZE
 from chatstream.timeouts import CallLater, Timeouts, Watchdog
 
 T = TypeVar("T")
@@ -103,13 +96,6 @@ class Source(Protocol):
 
     async def open(self, marks: ConnectionMarks) -> Body:
         """Send the request and wait for the headers. Raises ``ChatStreamError``."""
-
-
-# The stream makes thousands of these a second: bare tuples cost a fifth of named ones.
-_Frame = tuple[str, int, bool, bool]
-"""An event's data, its arrival, whether it was coalesced, whether it is an error."""
-_Arrived = tuple[ChatCompletionChunk, int, bool]
-"""A chunk, its arrival, whether it was coalesced."""
 
 
 @define
@@ -165,18 +151,14 @@ class ChatStream:
 
         # The attempt under way, or the last one.
         self._body: Body | None = None
-        self._parser = SSEParser(max_event_size=max_event_size)
-        self._frames: deque[_Frame] = deque()
-        self._failure: ChatStreamError | None = None
-        self._at_end = False
-        self._head: bytearray | None = None
+        self._reader = ChunkReader()
         self._rested_ns = 0
 
-        # The shared cursor: chunks read ahead, then the items of the current one.
+        # The shared cursor: chunks held back, then the items of the current one.
         self._holding = True
-        self._ready: deque[_Arrived] = deque()
-        self._deltas: deque[DeltaEvent] = deque()
-        self._others: deque[StreamEvent] = deque()
+        self._held_error: ChatStreamError | None = None
+        self._ready: deque[Arrived] = deque()
+        self._items: deque[DeltaEvent | StreamEvent] = deque()
         self._typed: deque[StreamEvent] = deque()
         self._half = ""
         self._iterator: weakref.ref[object] | None = None
@@ -303,10 +285,10 @@ class ChatStream:
             request_id=info.request_id if info else None,
             status=info.status if info else None,
             error=None if self._error is None else type(self._error).__name__,
-            done=collector.done,
+            done=self._reader.done,
             late_content=collector.late_content,
             attempts=self.attempts,
-            comments=self._parser.comments,
+            comments=self._reader.comments,
             source=body.source if body is not None else None,
             paused=body.paused if body is not None else 0.0,
         )
@@ -349,7 +331,7 @@ class ChatStream:
 
     async def collect(self) -> ChatCompletion:
         """Read the rest of the stream and return the whole answer."""
-        while await self._next() is not None:
+        while self._step() is not None or await self._more():
             pass
         return self.completion
 
@@ -386,22 +368,34 @@ class ChatStream:
 
     # --- The cursor ----------------------------------------------------------
 
-    async def _next(self) -> DeltaEvent | StreamEvent | None:
-        """Return the next item in wire order, ``None`` at the end."""
-        while True:
-            if self._deltas:
-                return self._deltas.popleft()
-            if self._others:
-                return self._others.popleft()
+    def _step(self) -> DeltaEvent | StreamEvent | None:
+        """Return the next item in wire order, ``None`` if it must be waited for.
+
+        Most items come several to a read: a step that needs no waiting is a
+        plain call, at a fifth of a coroutine's cost.
+        """
+        while not self._items:
             if self._verdict is not None:
                 return None
-            arrived = self._ready.popleft() if self._ready else await self._pull()
+            if self._ready:
+                arrived: Arrived | None = self._ready.popleft()
+            elif self._holding:
+                return None
+            else:
+                try:
+                    arrived = self._reader.take()
+                except ChatStreamError as error:
+                    self._fail(error)
+                    raise
             if arrived is None:
                 return None
             self._accept(*arrived)
+        return self._items.popleft()
 
-    async def _pull(self) -> _Arrived | None:
-        """Return the next chunk, ``None`` if the stream ended well. Raises its error."""
+    async def _more(self) -> bool:
+        """Wait until there is more to step through; false at the end of the stream."""
+        if self._verdict is not None:
+            return False
         if self._reading:
             msg = "the stream is being read by another task"
             raise RuntimeError(msg)
@@ -409,64 +403,60 @@ class ChatStream:
         try:
             if self._holding:
                 await self._hold_back()
-                if self._ready:
-                    return self._ready.popleft()
-            arrived = await self._chunk()
-            if arrived is None and self._verdict is None:
-                self._check_complete()
+            elif self._held_error is not None:
+                raise self._held_error
+            elif self._reader.ended:
+                self._complete()
+            else:
+                await self._read()
         except ChatStreamError as error:
-            if self._verdict is not None:
-                return None  # closed from another task while we waited
-            self._fail(error)
-            raise
-        else:
-            return arrived
+            if self._verdict is None:  # else it was closed from another task meanwhile
+                self._fail(error)
+                raise
         finally:
             self._reading = False
-
-    def _check_complete(self) -> None:
-        """Settle the verdict of a stream that came to its end."""
-        verdict = self._collector.verdict
-        if verdict is Verdict.TRUNCATED and not self._collector.all_finished:
-            raise InterruptedStreamError(self._marks.events)
-        if not self._collector.finish_reasons:
-            verdict = Verdict.EMPTY
-        self._end(verdict)
+        return self._verdict is None
 
     def _accept(self, chunk: ChatCompletionChunk, arrived_ns: int, coalesced: bool) -> None:  # noqa: FBT001 the hot path
         """Make a chunk the current one: it counts as known and is handed out next."""
-        marks, watchdog = self._marks, self._watchdog
-        first = not marks.choices
+        marks = self._marks
+        waiting_for_token = not marks.choices
         self._collector.add(chunk)
-        marks.event(arrived_ns, coalesced)
+        marks.events += 1
+        if coalesced:
+            marks.coalesced += 1
+        if marks.first_chunk_ns is None:
+            marks.first_chunk_ns = arrived_ns
         elapsed = (arrived_ns - marks.created_ns) / NS
-        for choice in chunk.choices:
-            delta = choice.delta
+        for index, delta, finish_reason in [
+            (choice.index, choice.delta, choice.finish_reason) for choice in chunk.choices
+        ]:
             content = delta.content
-            index = choice.index
-            if content or delta.bears_token:
-                output = bool(content) or delta.bears_output
-                marks.token(index, arrived_ns, output)
-                watchdog.last_token_ns = arrived_ns
-            self._deltas.append(
+            if content:
+                marks.token(index, arrived_ns, True)
+            elif delta.bears_token:
+                marks.token(index, arrived_ns, delta.bears_output)
+            self._items.append(
                 DeltaEvent(
-                    elapsed,
-                    arrived_ns,
-                    coalesced,
-                    index,
-                    delta,
-                    content,
-                    choice.finish_reason,
-                    chunk,
+                    elapsed, arrived_ns, coalesced, index, delta, content, finish_reason, chunk
                 )
             )
         if chunk.usage is not None or not chunk.choices:
-            self._others.extend(
+            self._items.extend(
                 self._translator.chunk(chunk, elapsed, arrived_ns, coalesced=coalesced)
             )
         marks.handed_lag_ns.append(self._clock() - arrived_ns)
-        if first and marks.choices:
+        if waiting_for_token and marks.choices:
             self._on_first_token(chunk)
+
+    def _complete(self) -> None:
+        """Settle the verdict of a stream that came to its end by itself."""
+        collector = self._collector
+        collector.done = self._reader.done
+        verdict = collector.verdict
+        if verdict is Verdict.TRUNCATED and not collector.all_finished:
+            raise InterruptedStreamError(self._marks.events)
+        self._end(verdict if collector.finish_reasons else Verdict.EMPTY)
 
     def _on_first_token(self, chunk: ChatCompletionChunk) -> None:
         if chunk.usage is not None and chunk.usage.completion_tokens:
@@ -527,12 +517,7 @@ class ChatStream:
         state = _AttemptState(len(self._attempts) + 1, marks, waited_ns)
         self._attempts.append(state)
         self._marks.connection = marks
-        self._parser = SSEParser(max_event_size=self._max_event_size)
-        self._frames.clear()
-        self._failure = None
-        self._at_end = False
-        self._head = bytearray()
-        self._collector.done = False
+        self._reader = ChunkReader(max_event_size=self._max_event_size)
         self._watchdog.attempt(marks.started_ns)
         try:
             self._body = await self._source.open(marks)
@@ -549,136 +534,67 @@ class ChatStream:
 
         What came before the token is ready then, its arrivals kept.
         """
-        held: list[_Arrived] = []
+        held: list[Arrived] = []
         while self._holding and self._verdict is None:
             try:
-                arrived = await self._chunk()
-                if arrived is None:
+                arrived = self._reader.take()
+                if arrived is not None:
+                    held.append(arrived)
+                    bears = any(choice.delta.bears_token for choice in arrived[0].choices)
+                    self._holding = not bears and len(held) < MAX_HELD_BACK
+                elif self._reader.ended:
                     self._check_early_end(held)
                     self._holding = False
-                    break
+                else:
+                    await self._read()
             except ChatStreamError as error:
+                if self._verdict is not None:
+                    raise
                 self._attempts[-1].error = error
                 if self._body is not None:
                     self._body.abort()
-                self._frames.clear()
                 try:
                     await self._open(error)
                 except ChatStreamError as final:
                     # No further attempt: what came of this one is the answer.
                     self._holding = False
-                    self._failure = final
+                    self._held_error = final
                 else:
                     held.clear()
-            else:
-                held.append(arrived)
-                bears = any(choice.delta.bears_token for choice in arrived[0].choices)
-                self._holding = not bears and len(held) < MAX_HELD_BACK
         self._ready.extend(held)
 
-    def _check_early_end(self, held: list[_Arrived]) -> None:
+    def _check_early_end(self, held: list[Arrived]) -> None:
         """Raise if an attempt ended before a token, without saying that it's over."""
         finished = any(c.finish_reason for chunk, _, _ in held for c in chunk.choices)
-        if not finished and not self._collector.done:
+        if not finished and not self._reader.done:
             raise InterruptedStreamError(len(held))
 
-    # --- From bytes to chunks ------------------------------------------------
-
-    async def _chunk(self) -> _Arrived | None:
-        """Return the next chunk of this attempt, ``None`` at its end."""
-        frames = self._frames
-        while True:
-            while frames:
-                data, arrived_ns, coalesced, is_error = frames.popleft()
-                if not data or data.isspace():
-                    continue
-                if data[0] == "[" and data.strip() == "[DONE]":
-                    self._collector.done = self._at_end = True
-                    frames.clear()
-                    return None
-                raw = _error_object(data) if is_error else codec.load_object(data)
-                if is_error or "error" in raw or raw.get("object") == "error":
-                    self._failure = codec.read_error(raw, is_error=is_error)
-                    if self._failure is not None:
-                        frames.clear()
-                        if not raw.get("choices"):
-                            break
-                return codec.read_chunk(raw), arrived_ns, coalesced
-            if self._failure is not None:
-                failure, self._failure = self._failure, None
-                raise failure
-            if self._at_end or self._verdict is not None:
-                return None
-            await self._read()
-
     async def _read(self) -> None:
-        """Wait for bytes and turn them into frames."""
-        body, watchdog = self._body, self._watchdog
+        """Wait for bytes and push them to the reader."""
+        body, reader, watchdog = self._body, self._reader, self._watchdog
         assert body is not None  # noqa: S101 an attempt was opened
+        watchdog.last_token_ns = self._marks.newest_token_ns
         watchdog.waiting = True
         try:
             reads = await body.read()
         except ChatStreamError:
             if self._expired is None:
                 raise
-            reads = []
+        else:
+            for read in reads:
+                reader.push(read)
+            connection = self._marks.connection
+            if connection is not None and connection.first_byte_ns is None:
+                connection.first_byte_ns = reader.first_byte_ns
+            if not reads and self._expired is None:
+                reader.push_end(body.info)
         finally:
             watchdog.waiting = False
         if self._expired is not None:
             expired, self._expired = self._expired, None
-            if self._collector.all_finished:
-                self._at_end = True  # the answer was whole, the server just didn't hang up
-                return
-            raise expired
-        if self._verdict is not None:
-            return
-        if not reads:
-            self._on_eof()
-            return
-        for read in reads:
-            self._feed(read)
-
-    def _feed(self, read: Read) -> None:
-        """Turn the bytes of one read into frames with its arrival."""
-        data, at, merged = read
-        connection = self._marks.connection
-        if connection is not None and connection.first_byte_ns is None:
-            connection.first_byte_ns = at
-        parser = self._parser
-        if self._head is not None:
-            self._head += data[:MAX_DOCUMENT]
-            if looks_like_document(self._head):
-                if len(self._head) >= MAX_DOCUMENT:
-                    self._on_eof()
-                return
-        try:
-            events = parser.feed(data)
-        except EventTooLargeError as error:
-            events = error.events
-            self._failure = error
-        unknown = parser.unknown_field
-        if unknown is not None and unknown[1].startswith(b"error:"):  # llama.cpp's way
-            before, line = unknown
-            events.insert(before, ServerSentEvent("error", line[6:].decode("utf-8", "replace")))
-        if events:
-            self._head = None
-            # All but the last of the events in a read may have come earlier and
-            # waited; the last one too if more bytes came after it.
-            last = None if merged or parser.unfinished else events[-1]
-            self._frames.extend(
-                [(sse.data, at, sse is not last, sse.event == "error") for sse in events]
-            )
-
-    def _on_eof(self) -> None:
-        """Look at what the end of the body left behind."""
-        self._at_end = True
-        left = self._parser.finish()
-        if left.replace(b" ", b"").strip() == b"data:[DONE]":
-            self._collector.done = True
-        elif self._head is not None and self._body is not None:  # no event ever came
-            cut = left.startswith((b"data:", b"event:", b"id:", b"retry:"))
-            if not cut and not self._parser.comments:
-                self._failure = document_error(self._body.info, bytes(self._head))
+            if not self._collector.all_finished:
+                raise expired
+            reader.ended = True  # the answer was whole, the server just didn't hang up
 
     # --- Observers -----------------------------------------------------------
 
@@ -743,15 +659,16 @@ class _Cursor(Generic[T]):
         return self
 
     async def __anext__(self) -> T:
+        stream = self._stream
         while not self._ready:
             if self._last is None:
                 raise StopAsyncIteration
-            item = await self._stream._next()  # noqa: SLF001 its other half
-            if item is None:
+            item = stream._step()  # noqa: SLF001 its other half
+            if item is not None:
+                self._ready.extend(self._convert(item))
+            elif not await stream._more():  # noqa: SLF001
                 self._ready.extend(self._last())
                 self._last = None
-            else:
-                self._ready.extend(self._convert(item))
         return self._ready.popleft()
 
 
@@ -765,12 +682,13 @@ class _DeltaCursor:
         return self
 
     async def __anext__(self) -> DeltaEvent:
+        stream = self._stream
         while True:
-            item = await self._stream._next()  # noqa: SLF001 its other half
-            if item is None:
-                raise StopAsyncIteration
+            item = stream._step()  # noqa: SLF001 its other half
             if type(item) is DeltaEvent:
                 return item
+            if item is None and not await stream._more():  # noqa: SLF001
+                raise StopAsyncIteration
 
 
 _CursorT = TypeVar("_CursorT", bound="_DeltaCursor | _Cursor[Any]")
@@ -781,14 +699,6 @@ def _loop_call_later(delay: float, callback: Callable[[], None]) -> asyncio.Time
 
 
 # --- Outcomes ----------------------------------------------------------------
-
-
-def _error_object(data: str) -> dict[str, Any]:
-    """Read what a server marked as an error, even if it is plain text."""
-    try:
-        return codec.load_object(data)
-    except ProtocolError:
-        return {"message": data}
 
 
 def _status_of(error: ChatStreamError | None) -> int | None:

@@ -1,0 +1,125 @@
+"""Reads of one body in, chunks with their arrivals out.
+
+Pure: whoever reads the body pushes what came, and takes the chunks until there
+are none left. An error waits until the chunks before it have been taken.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+from chatstream import codec
+from chatstream.arrival import Read
+from chatstream.completion import ChatCompletionChunk
+from chatstream.errors import ChatStreamError, EventTooLargeError, ProtocolError
+from chatstream.response import (
+    MAX_DOCUMENT,
+    ResponseInfo,
+    document_error,
+    looks_like_document,
+)
+from chatstream.sse import DEFAULT_MAX_EVENT_SIZE, ServerSentEvent, SSEParser
+
+Arrived = tuple[ChatCompletionChunk, int, bool]
+"""A chunk, its arrival in nanoseconds, and whether it was coalesced.
+
+A bare tuple: a stream makes thousands a second, and a named one costs five times
+as much.
+"""
+
+
+class ChunkReader:
+    """Reads the body of one response as a stream of chunks."""
+
+    def __init__(self, *, max_event_size: int = DEFAULT_MAX_EVENT_SIZE) -> None:
+        self.done = False
+        """Whether the stream said ``[DONE]``."""
+        self.ended = False
+        """Whether nothing more will be read: ``[DONE]`` or the end of the body came."""
+        self.first_byte_ns: int | None = None
+        self._parser = SSEParser(max_event_size=max_event_size)
+        self._frames: deque[tuple[ServerSentEvent, int, bool]] = deque()
+        self._failure: ChatStreamError | None = None
+        self._head: bytearray | None = bytearray()  # of a body that has had no event yet
+
+    @property
+    def comments(self) -> int:
+        """Comment lines seen so far."""
+        return self._parser.comments
+
+    def push(self, read: Read) -> None:
+        """Take the bytes of one read."""
+        data, at, merged = read
+        if self.first_byte_ns is None:
+            self.first_byte_ns = at
+        if self._head is not None:
+            self._head += data[:MAX_DOCUMENT]
+            if looks_like_document(self._head):
+                self.ended = self.ended or len(self._head) >= MAX_DOCUMENT
+                return
+        parser = self._parser
+        try:
+            events = parser.feed(data)
+        except EventTooLargeError as error:
+            events = error.events
+            self._failure = error
+        unknown = parser.unknown_field
+        if unknown is not None and unknown[1].startswith(b"error:"):  # llama.cpp's way
+            before, line = unknown
+            events.insert(before, ServerSentEvent("error", line[6:].decode("utf-8", "replace")))
+        if events:
+            self._head = None
+            # All but the last of the events in a read may have come earlier and
+            # waited; the last one too if more bytes came after it.
+            last = None if merged or parser.unfinished else events[-1]
+            self._frames.extend([(event, at, event is not last) for event in events])
+
+    def push_end(self, info: ResponseInfo) -> None:
+        """Note the end of the body, and what it left behind."""
+        self.ended = True
+        left = self._parser.finish()
+        if left.replace(b" ", b"").strip() == b"data:[DONE]":
+            self.done = True
+        elif self._head is not None:  # no event ever came
+            cut = left.startswith((b"data:", b"event:", b"id:", b"retry:"))
+            if not cut and not self._parser.comments:
+                self._failure = document_error(info, bytes(self._head))
+
+    def take(self) -> Arrived | None:
+        """Return the next chunk, ``None`` if there is none yet.
+
+        Raises ``ProtocolError`` for what can't be read, ``UpstreamError`` for an
+        error the server reported; each after the chunks before it.
+        """
+        frames = self._frames
+        while frames:
+            event, arrived_ns, coalesced = frames.popleft()
+            data = event.data
+            if not data or data.isspace():
+                continue
+            if data[0] == "[" and data.strip() == "[DONE]":
+                self.done = self.ended = True
+                frames.clear()
+                return None
+            is_error = event.event == "error"
+            raw = _error_object(data) if is_error else codec.load_object(data)
+            if is_error or "error" in raw or raw.get("object") == "error":
+                self._failure = codec.read_error(raw, is_error=is_error)
+                if self._failure is not None:
+                    frames.clear()
+                    if not raw.get("choices"):
+                        break
+            return codec.read_chunk(raw), arrived_ns, coalesced
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
+        return None
+
+
+def _error_object(data: str) -> dict[str, Any]:
+    """Read what a server marked as an error, even if it is plain text."""
+    try:
+        return codec.load_object(data)
+    except ProtocolError:
+        return {"message": data}
