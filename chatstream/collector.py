@@ -117,9 +117,10 @@ class MessageCollector:
             choice.add(part)
         # Ids, models and dates that change on the way mean nothing: the first
         # that says something counts.
-        self._id = self._id or chunk.id or None
-        self._model = self._model or chunk.model or None
-        self._created = self._created or chunk.created
+        if self._id is None or self._model is None or self._created is None:
+            self._id = self._id or chunk.id or None
+            self._model = self._model or chunk.model or None
+            self._created = self._created or chunk.created
         if chunk.usage is not None:
             self._usage = chunk.usage  # counts are cumulative: the last one holds
         if chunk.system_fingerprint is not None:

@@ -7,7 +7,10 @@ are none left. An error waits until the chunks before it have been taken.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from typing import Any
+
+from attrs import define
 
 from chatstream import codec
 from chatstream.arrival import Read
@@ -29,6 +32,16 @@ as much.
 """
 
 
+@define(eq=False)
+class _Batch:
+    """The events of one read that are still to be taken."""
+
+    events: Iterator[ServerSentEvent]
+    last: ServerSentEvent | None
+    """The event that ends with the read."""
+    arrived_ns: int
+
+
 class ChunkReader:
     """Reads the body of one response as a stream of chunks."""
 
@@ -39,7 +52,7 @@ class ChunkReader:
         """Whether nothing more will be read: ``[DONE]`` or the end of the body came."""
         self.first_byte_ns: int | None = None
         self._parser = SSEParser(max_event_size=max_event_size)
-        self._frames: deque[tuple[ServerSentEvent, int, bool]] = deque()
+        self._batches: deque[_Batch] = deque()
         self._failure: ChatStreamError | None = None
         self._head: bytearray | None = bytearray()  # of a body that has had no event yet
 
@@ -73,7 +86,7 @@ class ChunkReader:
             # All but the last of the events in a read may have come earlier and
             # waited; the last one too if more bytes came after it.
             last = None if merged or parser.unfinished else events[-1]
-            self._frames.extend([(event, at, event is not last) for event in events])
+            self._batches.append(_Batch(iter(events), last, at))
 
     def push_end(self, info: ResponseInfo) -> None:
         """Note the end of the body, and what it left behind."""
@@ -92,25 +105,29 @@ class ChunkReader:
         Raises ``ProtocolError`` for what can't be read, ``UpstreamError`` for an
         error the server reported; each after the chunks before it.
         """
-        frames = self._frames
-        while frames:
-            event, arrived_ns, coalesced = frames.popleft()
+        batches = self._batches
+        while batches:
+            batch = batches[0]
+            event = next(batch.events, None)
+            if event is None:
+                batches.popleft()
+                continue
             data = event.data
             if not data or data.isspace():
                 continue
             if data[0] == "[" and data.strip() == "[DONE]":
                 self.done = self.ended = True
-                frames.clear()
+                batches.clear()
                 return None
             is_error = event.event == "error"
             raw = _error_object(data) if is_error else codec.load_object(data)
             if is_error or "error" in raw or raw.get("object") == "error":
                 self._failure = codec.read_error(raw, is_error=is_error)
                 if self._failure is not None:
-                    frames.clear()
+                    batches.clear()
                     if not raw.get("choices"):
                         break
-            return codec.read_chunk(raw), arrived_ns, coalesced
+            return codec.read_chunk(raw), batch.arrived_ns, event is not batch.last
         if self._failure is not None:
             failure, self._failure = self._failure, None
             raise failure

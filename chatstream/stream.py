@@ -428,9 +428,8 @@ class ChatStream:
         if marks.first_chunk_ns is None:
             marks.first_chunk_ns = arrived_ns
         elapsed = (arrived_ns - marks.created_ns) / NS
-        for index, delta, finish_reason in [
-            (choice.index, choice.delta, choice.finish_reason) for choice in chunk.choices
-        ]:
+        for choice in chunk.choices:
+            index, delta = choice.index, choice.delta
             content = delta.content
             if content:
                 marks.token(index, arrived_ns, True)
@@ -438,7 +437,14 @@ class ChatStream:
                 marks.token(index, arrived_ns, delta.bears_output)
             self._items.append(
                 DeltaEvent(
-                    elapsed, arrived_ns, coalesced, index, delta, content, finish_reason, chunk
+                    elapsed,
+                    arrived_ns,
+                    coalesced,
+                    index,
+                    delta,
+                    content,
+                    choice.finish_reason,
+                    chunk,
                 )
             )
         if chunk.usage is not None or not chunk.choices:
