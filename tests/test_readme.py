@@ -1,0 +1,72 @@
+"""The README's Python examples are run as they stand."""
+
+import ast
+import asyncio
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from chatstream.testing import Profile, SimulatedServer
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+BLOCKS = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+async def server():
+    async with SimulatedServer(Profile(time_to_first_token=0, gap=0)) as server:
+        yield server
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
+def test_every_example_is_python(block):
+    """
+    Fragments may await at the top, as in a notebook.
+    """
+    compile(block, "README.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+
+async def test_the_first_example_prints_the_deltas_and_the_report(server):
+    """
+    It is a whole program: run as one, warnings as errors.
+    """
+    environment = {"OPENAI_BASE_URL": server.base_url, "OPENAI_API_KEY": "any"}
+
+    done = await _run(BLOCKS[0], environment)
+
+    lines = done.stdout.splitlines()
+    assert "" == done.stderr
+    assert lines[0].endswith(' seconds after request: {"role": "assistant"}')
+    assert lines[1].endswith(' seconds after request: {"content": "1"}')
+    assert any(line.endswith("98, 99, 100") for line in lines)
+    assert any(line.startswith("time to first token") for line in lines)
+
+
+async def test_the_testing_example_passes():
+    """
+    The last block is a test of the reader's own.
+    """
+    namespace: dict = {}
+    exec(compile(BLOCKS[-1], "README.md", "exec"), namespace)  # noqa: S102 our own text
+
+    await namespace["test_counts"]()
+
+
+async def _run(program, environment):
+    """Run a program without blocking the loop that serves it."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-W",
+        "error",
+        "-c",
+        program,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, **environment},
+    )
+    out, err = await process.communicate()
+    return subprocess.CompletedProcess([], process.returncode, out.decode(), err.decode())
