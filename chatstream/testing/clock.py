@@ -48,7 +48,8 @@ class FakeClock:
     def call_later(self, delay: float, callback: Callable[[], None]) -> FakeTimer:
         """Make *callback* due in *delay* seconds."""
         timer = FakeTimer(callback)
-        due_ns = self._now_ns + round(delay * 1e9)
+        # A wait shorter than a nanosecond ends, too.
+        due_ns = self._now_ns + max(round(delay * 1e9), delay > 0)
         heapq.heappush(self._timers, (due_ns, next(self._order), timer))
         return timer
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Mapping
 
@@ -14,8 +15,12 @@ from chatstream.report import ArrivalSource
 from chatstream.response import ResponseInfo
 from chatstream.testing.clock import FakeClock
 
-Step = tuple[float, bytes | ChatStreamError]
-"""Seconds to wait, then bytes that arrive together, or an error that ends the body."""
+Step = tuple[float, bytes | list[Read] | ChatStreamError | None]
+"""Seconds to wait, then bytes that arrive together, or an error that ends the body.
+
+A list is given as the reads it is. After ``None`` nothing comes any more: the
+read waits until the connection is closed.
+"""
 
 
 class ScriptedBody:
@@ -24,10 +29,14 @@ class ScriptedBody:
     source = ArrivalSource.TRANSPORT
     paused = 0.0
 
-    def __init__(self, clock: FakeClock, steps: tuple[Step, ...], info: ResponseInfo) -> None:
+    def __init__(
+        self, clock: FakeClock, steps: tuple[Step, ...], info: ResponseInfo, turns: int = 0
+    ) -> None:
         self.info = info
         self._clock = clock
         self._steps = deque(steps)
+        self._turns = turns
+        self._gone = asyncio.Event()
         self.released = False
         """Whether the connection was given back for reuse."""
         self.aborted = False
@@ -35,6 +44,7 @@ class ScriptedBody:
 
     async def read(self) -> list[Read]:
         """Move the clock to the next read and return it; an empty list at the end."""
+        await _pass(self._turns)
         if self._closed() or not self._steps:
             return []
         wait, what = self._steps.popleft()
@@ -43,25 +53,34 @@ class ScriptedBody:
             return []
         if isinstance(what, ChatStreamError):
             raise what
-        return [Read(what, self._clock())]
+        if what is None:
+            await self._gone.wait()
+            return []
+        return what if isinstance(what, list) else [Read(what, self._clock())]
 
     def _closed(self) -> bool:
         return self.aborted
 
     async def release(self) -> None:
         """Note that the connection is free, unless it was closed."""
-        self.released = not self.aborted
+        try:
+            await _pass(self._turns)
+            self.released = not self.aborted
+        finally:
+            self.abort()
 
     def abort(self) -> None:
         """Note that the connection is closed."""
         if not self.released:
             self.aborted = True
+            self._gone.set()
 
 
 class Scripted:
     """Gives a stream one scripted body for each attempt.
 
     ``attempts`` holds the steps of each, or an error that an attempt fails with.
+    Opening, each read and releasing take as many *turns* of the event loop.
     """
 
     model = "scripted"
@@ -73,12 +92,14 @@ class Scripted:
         *attempts: tuple[Step, ...] | ChatStreamError,
         choices: int = 1,
         headers: Mapping[str, str] | None = None,
+        turns: int = 0,
     ) -> None:
         self.choices = choices
         self.bodies: list[ScriptedBody] = []
         """The bodies given so far."""
         self._clock = clock
         self._attempts = deque(attempts)
+        self._turns = turns
         self._info = ResponseInfo(
             200, CIMultiDict({"content-type": "text/event-stream", **(headers or {})})
         )
@@ -86,11 +107,17 @@ class Scripted:
     async def open(self, marks: ConnectionMarks) -> ScriptedBody:
         """Return the next attempt's body, or raise its error."""
         attempt = self._attempts.popleft()
+        await _pass(self._turns)
         if isinstance(attempt, ChatStreamError):
             raise attempt
         marks.acquired_ns = marks.sent_ns = marks.headers_ns = self._clock()
-        self.bodies.append(ScriptedBody(self._clock, attempt, self._info))
+        self.bodies.append(ScriptedBody(self._clock, attempt, self._info, self._turns))
         return self.bodies[-1]
+
+
+async def _pass(turns: int) -> None:
+    for _ in range(turns):
+        await asyncio.sleep(0)
 
 
 def scripted(clock: FakeClock, *steps: Step, choices: int = 1) -> Scripted:
