@@ -33,20 +33,11 @@ from chatstream.errors import (
     UpstreamError,
 )
 from chatstream.events import DeltaEvent, StreamEvent
+from chatstream.messages import assistant, developer, image, system, text, tool, user
 from chatstream.report import Observer, StreamReport, StreamStart
-from chatstream.request import (
-    ChatParams,
-    ChatRequest,
-    RequestWarning,
-    assistant,
-    developer,
-    image,
-    system,
-    text,
-    tool,
-    user,
-)
+from chatstream.request import ChatParams, ChatRequest
 from chatstream.retry import RetryPolicy
+from chatstream.rules import RequestWarning
 from chatstream.session import ChatSession, stamping_session_options
 from chatstream.stream import ChatStream
 from chatstream.timeouts import Timeouts

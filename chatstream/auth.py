@@ -16,9 +16,15 @@ async def key_of(source: ApiKey | None) -> str | None:
 
     No message here holds the key.
     """
+    failure = None
     if callable(source):
-        answer = source()
-        source = await answer if inspect.isawaitable(answer) else answer
+        try:
+            answer = source()
+            source = await answer if inspect.isawaitable(answer) else answer
+        except Exception as error:  # noqa: BLE001 raised again, without what it may quote
+            failure = RequestError("api_key", f"{type(error).__name__} from its callable", "a key")
+    if failure is not None:
+        raise failure
     if source is None:
         return None
     if not isinstance(source, str):

@@ -37,6 +37,7 @@ from chatstream.completion import (
     ToolCall,
     ToolCallChunk,
     Usage,
+    Verdict,
     verdict_of,
     whole_text,
 )
@@ -44,6 +45,9 @@ from chatstream.errors import DecodeError, RequestError, UpstreamError
 
 MAX_CHOICES = 1024
 """Choices and tool calls are numbered below this; a higher number is a fault."""
+
+MAX_NESTING = 256
+"""Deeper JSON is a fault: what walks it later mustn't run out of stack."""
 
 T = TypeVar("T")
 
@@ -54,9 +58,13 @@ T = TypeVar("T")
 def load(text: str | bytes) -> Any:
     """Read JSON text into plain values; raise ``DecodeError`` if it isn't JSON."""
     try:
-        return orjson.loads(text)
+        value = orjson.loads(text)
     except orjson.JSONDecodeError:
-        return _load_tolerantly(text)
+        value = _load_tolerantly(text)
+    # Nesting takes two characters a level: short texts need no look.
+    if len(text) > 2 * MAX_NESTING and _too_deep(text, value):
+        raise DecodeError("$", "JSON", "nesting too deep to read")
+    return value
 
 
 def load_object(text: str | bytes) -> dict[str, Any]:
@@ -85,6 +93,24 @@ def _load_tolerantly(text: str | bytes) -> Any:
         raise DecodeError("$", "JSON", "nesting too deep to read") from None
     except ValueError as error:
         raise DecodeError("$", "JSON", str(error)) from None
+
+
+def _too_deep(text: str | bytes, value: Any) -> bool:
+    opening = ("[", "{") if isinstance(text, str) else (b"[", b"{")
+    if sum(map(text.count, opening)) <= MAX_NESTING:  # type: ignore[arg-type]  # one kind each
+        return False
+    level = [value]
+    for _ in range(MAX_NESTING + 1):
+        inner: list[Any] = []
+        for item in level:
+            if type(item) is dict:
+                inner.extend(item.values())
+            elif type(item) is list:
+                inner.extend(item)
+        if not inner:
+            return False
+        level = inner
+    return True
 
 
 def _finite(text: str) -> float:
@@ -149,7 +175,10 @@ def _int(value: object, _: Any = None) -> int:
 
 def _float(value: object, _: Any = None) -> float:
     if type(value) is int or type(value) is float:
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise _Mismatch("float", "an int too large for it") from None
     raise _Mismatch("float", _kind(value))
 
 
@@ -207,6 +236,7 @@ def _class_hook(cls: Any) -> Callable[[object, Any], Any]:
     attrs.resolve_types(cls)
     types = {field.name: field.type for field in attrs.fields(cls) if field.name != "extra"}
     hooks = {name: _converter.get_structure_hook(kind) for name, kind in types.items()}
+    required = [f.name for f in attrs.fields(cls) if f.default is attrs.NOTHING]
 
     def structure(value: object, _: Any) -> Any:
         known: dict[str, Any] = {}
@@ -219,6 +249,9 @@ def _class_hook(cls: Any) -> Callable[[object, Any], Any]:
                     known[key] = hooks[key](item, types[key])
                 except _Mismatch as mismatch:
                     raise mismatch.under(f".{key}") from None
+        for name in required:
+            if name not in known:
+                raise _Mismatch(types[name].__name__, "nothing", f".{name}")
         return cls(**known, extra=extra)
 
     return structure
@@ -242,10 +275,17 @@ def _function_call(value: object, _: Any) -> FunctionCall:
     if name is not None and type(name) is not str:
         raise _Mismatch("str", _kind(name), ".name")
     if type(arguments) is dict or type(arguments) is list:
-        arguments = orjson.dumps(arguments).decode()
+        arguments = _json_text(arguments)
     elif arguments is not None and type(arguments) is not str:
         raise _Mismatch("str or object", _kind(arguments), ".arguments")
     return FunctionCall(name, arguments, _beyond(raw, _FUNCTION_FIELDS))
+
+
+def _json_text(value: dict[str, Any] | list[Any]) -> str:
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:  # lone surrogates, or deeper than orjson likes to write
+        return json.dumps(value, separators=(",", ":"))
 
 
 def _beyond(raw: dict[str, Any], known: frozenset[str]) -> dict[str, Any]:
@@ -667,3 +707,4 @@ def _plain_hook(cls: Any) -> Callable[[Any], dict[str, Any]]:
 
 
 _converter.register_unstructure_hook(str, whole_text)
+_converter.register_unstructure_hook(Verdict, str)

@@ -130,7 +130,7 @@ class MessageCollector:
         if chunk.moderation is not None:
             self._moderation = chunk.moderation
         if chunk.extra:
-            self._extra.update(chunk.extra)
+            self._extra.update(_known(chunk.extra))
 
     def completion(self) -> ChatCompletion:
         """Return the answer so far; its ``verdict`` tells whether it is whole."""
@@ -204,7 +204,7 @@ class ChoiceCollector:
             self._choice_extra.update(_known(part.extra))
         if self.touched_calls:
             self.touched_calls = []
-        if content is None or len(delta.wire) != 1:
+        if content is None or len(delta.wire) != 1 or type(delta.wire["content"]) is not str:
             self._add_rest(delta)
 
     def _add_rest(self, delta: Delta) -> None:

@@ -180,7 +180,7 @@ class StatusError(ChatStreamError):
         return (type(self), (self.status, self.message), self.__dict__)
 
     def __str__(self) -> str:
-        name = ", ".join(str(part) for part in (self.type, self.code) if part)
+        name = ", ".join(one_line(str(part), 80) for part in (self.type, self.code) if part)
         head = f"HTTP {self.status}" + (f" ({name})" if name else "")
         return f"{head}: {self.message}" if self.message else head
 
@@ -336,7 +336,7 @@ class UpstreamError(ChatStreamError):
         return (type(self), (self.message,), self.__dict__)
 
     def __str__(self) -> str:
-        name = ", ".join(part for part in (self.type, self.code) if part)
+        name = ", ".join(one_line(part, 80) for part in (self.type, self.code) if part)
         what = self.message or "no message"
         return f"the server reported an error in the stream: {what}" + (
             f" ({name})" if name else ""

@@ -13,7 +13,7 @@ from typing import Any
 
 import aiohttp
 from aiohttp.http_exceptions import ContentEncodingError
-from attrs import frozen
+from attrs import field, frozen
 from yarl import URL
 
 from chatstream import codec
@@ -61,11 +61,17 @@ class Endpoint:
     slots: Callable[[], asyncio.Semaphore | None]
     """Gives what bounds the requests in flight, if anything does."""
 
+    _openai_url: URL = field(init=False)
+
+    @_openai_url.default
+    def _make_openai_url(self) -> URL:
+        return self.base_url / "chat" / "completions"
+
     def url(self, model: str) -> URL:
         """Return where requests for *model* go."""
         url = self.base_url
         if self.api_version is None:
-            return url / "chat" / "completions"
+            return self._openai_url
         if not url.path.strip("/"):  # Azure: one path for each deployment
             url = url / "openai" / "deployments" / model
         return (url / "chat" / "completions").with_query({"api-version": self.api_version})

@@ -57,6 +57,8 @@ class ChoiceMarks:
     """Arrival of each token-bearing event."""
     first_output_ns: int | None = None
     """Arrival of the first token that isn't reasoning."""
+    reasoned: bool = False
+    """Whether reasoning came, too."""
 
     @property
     def first_token_ns(self) -> int | None:
@@ -117,7 +119,9 @@ class Marks:
             choice = self.choices[index] = ChoiceMarks()
         choice.arrivals_ns.append(arrived_ns)
         self.newest_token_ns = arrived_ns
-        if output and choice.first_output_ns is None:
+        if not output:
+            choice.reasoned = True
+        elif choice.first_output_ns is None:
             choice.first_output_ns = arrived_ns
 
     @property

@@ -227,9 +227,7 @@ class StreamReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain JSON values, ``None`` where not observed."""
-        plain: dict[str, Any] = attrs.asdict(
-            self, value_serializer=lambda _, __, v: v.value if isinstance(v, enum.Enum) else v
-        )
+        plain: dict[str, Any] = attrs.asdict(self, value_serializer=_plain)
         plain["coalesced_share"] = self.coalesced_share
         for name, value in vars(StreamReport).items():
             if isinstance(value, _Since):
@@ -266,6 +264,12 @@ class StreamReport:
             rows.append(("arrival", f"{self.source} stamps, {share:.1%} of events coalesced"))
         width = max(len(label) for label, _ in rows)
         return "\n".join(f"{label:<{width}}  {text}" for label, text in rows)
+
+
+def _plain(_: object, __: object, value: object) -> object:
+    if isinstance(value, enum.Enum):
+        return value.value
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _milliseconds(value: float | None) -> str:
@@ -329,7 +333,7 @@ def _time_per_output_token(marks: Marks, usage: Usage | None) -> float | None:
         return None
     choice: ChoiceMarks = next(iter(marks.choices.values()))
     tokens = usage.completion_tokens
-    if choice.first_output_ns == choice.first_token_ns and usage.reasoning_tokens:
+    if not choice.reasoned and usage.reasoning_tokens:
         tokens -= usage.reasoning_tokens  # it reasoned, but didn't show it
     return choice.time_per_output_token(tokens, marks.first_event_tokens)
 

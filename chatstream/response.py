@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email.utils
+import re
 import time
 from collections.abc import Mapping
 
@@ -101,9 +102,10 @@ class ResponseInfo:
                 return wait
         try:
             date = email.utils.parsedate_to_datetime(self.headers.get("retry-after", ""))
-        except (ValueError, TypeError):
+            moment = date.timestamp()
+        except (ValueError, TypeError, OverflowError):
             return None
-        return max(0.0, date.timestamp() - (time.time() if now is None else now))
+        return max(0.0, moment - (time.time() if now is None else now))
 
 
 def status_error(info: ResponseInfo, body: bytes) -> StatusError:
@@ -147,7 +149,7 @@ def _origin(location: str | None) -> str:
     scheme, found, rest = location.partition("://")
     if not found or not scheme.isalpha():
         return "another path"
-    host = rest.split("/", 1)[0].split("?", 1)[0].rpartition("@")[2]
+    host = re.split(r"[/?#\\]", rest, maxsplit=1)[0].rpartition("@")[2]
     return f"{scheme}://{host}"
 
 

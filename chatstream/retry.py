@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 
 import stamina
@@ -9,6 +10,10 @@ from attrs import field, frozen
 from stamina import Attempt as RetryAttempt
 
 from chatstream.errors import ChatStreamError, RequestError, StatusError
+
+# stamina logs each retry as a warning. Where logging isn't set up, Python would
+# print the bare word "stamina.retry_scheduled" on stderr.
+logging.getLogger("stamina").addHandler(logging.NullHandler())
 
 
 def _at_least(minimum: int):  # type: ignore[no-untyped-def]  # noqa: ANN202 an attrs validator
@@ -39,7 +44,7 @@ class RetryPolicy:
             on=self._wait,
             attempts=max(1, self.attempts - made),
             timeout=None,
-            wait_initial=min(0.5 * 2 ** max(0, made - 1), self.max_wait),
+            wait_initial=min(0.5 * 2 ** min(made, 4), self.max_wait),
             wait_max=min(8.0, self.max_wait),
             wait_jitter=min(0.5, self.max_wait),
         )

@@ -22,8 +22,9 @@ from chatstream.errors import RequestError
 from chatstream.exchange import Endpoint, Exchange
 from chatstream.phases import phase_trace
 from chatstream.report import Observer
-from chatstream.request import ChatParams, ChatRequest, check, wire
+from chatstream.request import ChatParams, ChatRequest, wire
 from chatstream.retry import RetryPolicy
+from chatstream.rules import check, check_json
 from chatstream.sse import DEFAULT_MAX_EVENT_SIZE
 from chatstream.stream import ChatStream
 from chatstream.timeouts import Timeouts
@@ -223,6 +224,8 @@ class ChatSession:
         body = wire(chat, stream=stream)
         if self._validates(validate):
             check(body, stream=stream, stacklevel=4)
+        else:
+            check_json(body)
         return Exchange(
             self._endpoint,
             body,

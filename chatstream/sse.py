@@ -95,6 +95,8 @@ class SSEParser:
             data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
         self.unknown_field = None
+        kept = len(self._line) + (0 if self._data is None else len(self._data))
+        crowded = kept + len(data) > self.max_event_size
         lines = data.split(b"\n")
         if self._line:
             if len(lines) == 1:
@@ -112,12 +114,14 @@ class SSEParser:
         events: list[ServerSentEvent] = []
         pending = self._data
         for line in lines:
+            # A line too long has the same end in one read as in many.
+            if crowded and len(line) + len(pending or b"") > self.max_event_size:
+                unfinished = line
+                break
             if line.startswith(b"data: "):  # by far the most common, so first
                 pending = line[6:] if pending is None else _joined(pending, line[6:])
             elif not line:
                 if pending is not None:
-                    if len(pending) > self.max_event_size:
-                        break
                     events.append(
                         ServerSentEvent(
                             self._event or "message",
@@ -142,7 +146,7 @@ class SSEParser:
     @property
     def unfinished(self) -> bool:
         """Whether there are bytes of an event that hasn't ended."""
-        return self._data is not None or bool(self._line)
+        return self._data is not None or bool(self._line) or bool(self._event)
 
     def finish(self) -> bytes:
         """Return what was left of an event that never ended, ``b""`` if nothing was.

@@ -32,6 +32,7 @@ from chatstream.errors import (
     ConnectError,
     InterruptedStreamError,
     NotAnEventStreamError,
+    RequestError,
     StatusError,
     StreamTimeoutError,
     UpstreamError,
@@ -182,6 +183,8 @@ class ChatStream:
             msg = "a stream is entered once; call session.stream() again"
             raise RuntimeError(msg)
         self._entered = True
+        if self._verdict is not None:  # closed before it began: nothing is sent
+            return self
         self._marks.created_ns = self._clock() - self._preparation_ns
         self._watchdog.start(self._marks.created_ns)
         self._observing = bool(self._observers)
@@ -207,12 +210,15 @@ class ChatStream:
         if self._verdict is None:
             self._leave(error)
         if self._body is not None:
-            await self._body.release()
+            await self._body.release()  # which does nothing to a closed one
 
     async def aclose(self) -> None:
         """End the stream now, also from another task: its loop ends quietly."""
         if self._verdict is None:
+            if not self._entered:
+                self._marks.created_ns = self._clock()
             self._leave(None)
+            self._abort()
 
     def _leave(self, error: BaseException | None) -> None:
         """End a stream that the caller leaves before it is over."""
@@ -220,8 +226,8 @@ class ChatStream:
         if verdict is Verdict.TRUNCATED or not self._collector.finish_reasons:
             cancelled = isinstance(error, asyncio.CancelledError)
             verdict = Verdict.CANCELLED if cancelled else Verdict.CLOSED
+            self._abort()
         self._end(verdict)
-        self._abort()
 
     def _end(self, verdict: Verdict, at_ns: int | None = None) -> None:
         """Settle how the stream ended, and tell the observers."""
@@ -236,8 +242,10 @@ class ChatStream:
         """End the stream with *error*, which takes along what is known."""
         if self._verdict is None:
             self._error = error
-            self._end(_verdict_of(error))
+            if isinstance(error, InterruptedStreamError):
+                error.events = self._marks.events
             self._abort()
+            self._end(_verdict_of(error))
         error.partial = self.completion
         error.report = self.report
         error.attempts = self.attempts
@@ -364,7 +372,8 @@ class ChatStream:
         return self._translator.delta(item)
 
     def _last_events(self) -> Iterable[StreamEvent]:
-        return self._translator.end() if self._error is None else ()
+        left = self._verdict in {Verdict.CLOSED, Verdict.CANCELLED}
+        return () if left or self._error is not None else self._translator.end()
 
     # --- The cursor ----------------------------------------------------------
 
@@ -379,7 +388,7 @@ class ChatStream:
                 return None
             if self._ready:
                 arrived: Arrived | None = self._ready.popleft()
-            elif self._holding:
+            elif self._holding or self._held_error is not None:
                 return None
             else:
                 try:
@@ -465,8 +474,12 @@ class ChatStream:
         self._end(verdict if collector.finish_reasons else Verdict.EMPTY)
 
     def _on_first_token(self, chunk: ChatCompletionChunk) -> None:
-        if chunk.usage is not None and chunk.usage.completion_tokens:
-            self._marks.first_event_tokens = chunk.usage.completion_tokens
+        usage = chunk.usage
+        if usage is not None and usage.completion_tokens:
+            tokens = usage.completion_tokens
+            if usage.reasoning_tokens and self._marks.first_output_ns is not None:
+                tokens -= usage.reasoning_tokens  # they weren't in this event, but unseen
+            self._marks.first_event_tokens = max(1, tokens)
         if self._observing:
             wait = seconds(self._marks.created_ns, self._marks.first_token_ns)
             self._notify("first_token", self._start, wait)
@@ -484,29 +497,44 @@ class ChatStream:
                 return
 
     async def _open_unless_expired(self, failure: ChatStreamError | None) -> ChatStreamError | None:
-        """Make attempts; return the timeout that broke one off, if one did."""
-        made = len(self._attempts) - (failure is not None)
-        if failure is not None:
-            self._rest()
+        """Make attempts; return what broke the first off, or the timeout that broke one off."""
         try:
             # Without a limit of its own: the watchdog and aclose() set it.
-            async with asyncio.timeout(None) as self._scope:
-                async for attempt in self._retry.tries(made):
-                    with attempt:
-                        if failure is not None:
-                            again, failure = failure, None
-                            raise again
+            async with asyncio.timeout(None) as scope:
+                self._scope = scope
+                if failure is None:
+                    # Mostly there is no other: the machinery of tries can wait.
+                    try:
                         await self._attempt()
-                        break
+                    except ChatStreamError as error:
+                        return error
+                else:
+                    await self._try_again(failure)
         except TimeoutError as error:
-            if isinstance(error, ChatStreamError) or self._scope is None:
+            if isinstance(error, ChatStreamError) or not scope.expired():
                 raise
         finally:
             self._scope = None
         expired, self._expired = self._expired, None
         if expired is not None and self._attempts[-1].error is None:
             self._attempts[-1].error = expired
+            if self._body is not None:  # it may have been opened at the last moment
+                self._body.abort()
         return expired
+
+    async def _try_again(self, failure: ChatStreamError | None) -> None:
+        """Wait and make a further attempt, as often as the policy allows.
+
+        Raises *failure* if it allows none, or the error of the last attempt.
+        """
+        self._rest()
+        async for attempt in self._retry.tries(len(self._attempts) - 1):
+            with attempt:
+                if failure is not None:
+                    again, failure = failure, None
+                    raise again
+                await self._attempt()
+                break
 
     def _rest(self) -> None:
         """Let the clocks of an attempt rest until the next one."""
@@ -534,6 +562,7 @@ class ChatStream:
         state.info = self._body.info
         if marks.headers_ns is None:
             marks.headers_ns = self._clock()
+        self._watchdog.waiting = False  # from here on it's the caller who may be slow
 
     async def _hold_back(self) -> None:
         """Read until a token comes, with as many attempts as the policy allows.
@@ -556,16 +585,19 @@ class ChatStream:
             except ChatStreamError as error:
                 if self._verdict is not None:
                     raise
-                self._attempts[-1].error = error
+                attempt = self._attempts[-1]
+                attempt.error = error
+                if isinstance(error, InterruptedStreamError):
+                    error.events = len(held)
                 if self._body is not None:
                     self._body.abort()
                 try:
                     await self._open(error)
                 except ChatStreamError as final:
-                    # No further attempt: what came of this one is the answer.
                     self._holding = False
                     self._held_error = final
-                else:
+                # Without a further attempt, what came of this one is the answer.
+                if attempt is not self._attempts[-1]:
                     held.clear()
         self._ready.extend(held)
 
@@ -630,11 +662,14 @@ _failed_observers: weakref.WeakSet[Any] = weakref.WeakSet()
 
 def observer_failed(observer: object, error: BaseException) -> None:
     """Log an observer's first failure; its message isn't ours to show."""
-    try:
-        known = observer in _failed_observers
-        _failed_observers.add(observer)
-    except TypeError:  # it can't be referred to weakly
-        known = False
+    known = False
+    for who in (observer, type(observer)):
+        try:
+            known = who in _failed_observers
+            _failed_observers.add(who)
+            break
+        except TypeError:  # it can't be hashed or referred to weakly: its class can
+            continue
     if not known:
         logger.error(
             "observer %s raised %s; further failures of it are not logged",
@@ -715,7 +750,7 @@ def _verdict_of(error: ChatStreamError) -> Verdict:
     match error:
         case StreamTimeoutError():
             return Verdict.TIMEOUT
-        case ConnectError():
+        case ConnectError() | RequestError():
             return Verdict.CONNECT_ERROR
         case StatusError():
             return Verdict.HTTP_ERROR

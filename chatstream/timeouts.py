@@ -16,6 +16,9 @@ from chatstream.errors import (
 )
 from chatstream.marks import NS
 
+BUSY_NS = NS
+"""How long to wait for a busy caller before looking again."""
+
 
 def _positive(_: object, attribute: object, value: float | None) -> None:
     name = getattr(attribute, "name", "timeout")
@@ -69,6 +72,7 @@ class Watchdog:
         self._call_later = call_later
         self._expired = expired
         self._timer: TimerHandle | None = None
+        self._stopped = False
         self._began_ns = 0
         self._attempt_ns: int | None = None
         self.waiting = False
@@ -94,17 +98,35 @@ class Watchdog:
         self._arm()
 
     def stop(self) -> None:
-        """Stop all clocks."""
+        """Stop all clocks, for good."""
+        self._stopped = True
+        self._disarm()
+
+    def _disarm(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _arm(self) -> None:
-        self.stop()
+        """Look again when a clock may have run out."""
+        self._disarm()
+        if self._stopped:
+            return
         now = self._clock()
-        ends = [at for at, _ in self._deadlines()]
+        # A clock that ran out on a busy caller counts once the stream waits again.
+        ends = [
+            at if at > now or self._counts(error) else now + BUSY_NS
+            for at, error in self._deadlines()
+        ]
+        if self._attempt_ns is not None and self._timeouts.idle is not None:
+            # A token may have come by then, from which this clock runs.
+            ends.append(now + self._timeouts.idle * NS)
         if ends:
             self._timer = self._call_later(max(0.0, (min(ends) - now) / NS), self._look)
+
+    def _counts(self, error: StreamTimeoutError) -> bool:
+        """Whether time that is up is up now: a slow caller is no silent server."""
+        return self.waiting or isinstance(error, TotalTimeoutError)
 
     def _deadlines(self) -> list[tuple[float, StreamTimeoutError]]:
         limits = self._timeouts
@@ -125,14 +147,7 @@ class Watchdog:
         self._timer = None
         now = self._clock()
         for at, error in self._deadlines():
-            if now >= at and (self.waiting or isinstance(error, TotalTimeoutError)):
+            if now >= at and self._counts(error):
                 self._expired(error)
                 return
-        if self.waiting:
-            self._arm()
-            return
-        # The caller is busy. Look again after a while, not at once.
-        again = [self._timeouts.idle or 1.0]
-        if self._timeouts.total is not None:
-            again.append(self._timeouts.total - (now - self._began_ns) / NS)
-        self._timer = self._call_later(max(0.0, min(again)), self._look)
+        self._arm()
