@@ -1,18 +1,23 @@
 """When bytes reached this host.
 
 A timestamp taken when a coroutine gets to run measures the client's own load.
-Here bytes are stamped as they come off the transport, before anything of ours or
-of aiohttp's has looked at them, and the stamps are matched to the bytes of the
-body later, by their offset in it.
+Here bytes are stamped before anything of ours or of aiohttp's has looked at
+them, and the stamps are matched to the bytes of the body later, by their offset
+in it. Two public seams are used:
 
-:class:`StampedResponse` is an :class:`aiohttp.ClientResponse` that does so: given
-as ``response_class`` it sees the connection before anything is read from it, and
-puts a thin protocol between the transport and aiohttp's own. That works the same
-on plain TCP, TLS, through a CONNECT proxy, on asyncio's loops and on uvloop.
+- :class:`StampedResponse`, given as ``response_class``, sees the connection before
+  anything is read from it, and puts a thin protocol between the transport and
+  aiohttp's own. It stamps as bytes leave the transport: on plain TCP, TLS,
+  through a CONNECT proxy, on asyncio's loops and on uvloop.
+- A :class:`~chatstream.sockets.StampedSocket`, made by the connector's
+  ``socket_factory``, refines the stamp to the moment the kernel received the
+  bytes. Whether it may is looked at for each read: bytes that didn't come
+  through it are stamped by the transport.
 
 Of the events in one read only the last ends with the read. The bytes of the
 others may have come earlier and waited: their stamp is an upper bound, and they
-are flagged as coalesced.
+are flagged as coalesced. The same holds for reads after a pause: when the caller
+is so slow that aiohttp stops reading, bytes wait in the kernel.
 """
 
 from __future__ import annotations
@@ -25,13 +30,18 @@ from typing import Any, NamedTuple, cast
 
 import aiohttp
 
+from chatstream.marks import NS, ConnectionMarks
 from chatstream.report import ArrivalSource
+from chatstream.sockets import stamped_socket_of
+
+FULL_READ = 64 * 1024
+"""A read of this many bytes may have left some behind in the kernel."""
 
 
 class Read(NamedTuple):
     """Bytes of the body that came together.
 
-    ``merged`` says that several reads of the socket brought them, of which
+    ``merged`` says that they may have come at several times, of which
     ``arrived_ns`` is the last.
     """
 
@@ -44,10 +54,28 @@ class Tap(asyncio.Protocol):
     """Stands between a transport and aiohttp's protocol, and notes each read.
 
     ``offsets`` holds, for each read that brought bytes of the body, where in the
-    body they end and when they came.
+    body they end, when they came, and whether they may have come at several times.
     """
 
-    __slots__ = ("_clock", "_content", "_early", "_inner", "_transport", "newest_ns", "offsets")
+    __slots__ = (
+        "_clock",
+        "_content",
+        "_early",
+        "_inner",
+        "_passed_bytes",
+        "_paused_at",
+        "_socket",
+        "_socket_base",
+        "_transport",
+        "behind",
+        "connected_ns",
+        "newest_ns",
+        "offsets",
+        "paused_ns",
+        "secure",
+        "sent_ns",
+        "source",
+    )
 
     def __init__(self, transport: asyncio.Transport, clock: Callable[[], int]) -> None:
         self._transport = transport
@@ -59,8 +87,23 @@ class Tap(asyncio.Protocol):
         )
         self._content: aiohttp.StreamReader | None = None
         self._early: list[int] = []
+        self._socket = stamped_socket_of(transport)
+        self._socket_base = 0 if self._socket is None else self._socket.received_bytes
+        self._passed_bytes = 0
+        self._paused_at: int | None = None
+        self.source = ArrivalSource.TRANSPORT if self._socket is None else ArrivalSource.KERNEL
+        """Who told the arrivals; the worst so far."""
         self.newest_ns = 0
         """When the newest read came, whatever it brought."""
+        self.sent_ns: int | None = None
+        """When the kernel had the whole request, as far as the socket knows."""
+        self.connected_ns = None if self._socket is None else self._socket.connected_ns
+        """When the TCP connection was made, as far as the socket knows."""
+        self.secure = transport.get_extra_info("sslcontext") is not None
+        self.paused_ns = 0
+        """How long reading had stopped because nobody took the bytes."""
+        self.behind = False
+        """Whether bytes may wait in the kernel, unread."""
         self.offsets: deque[tuple[int, int, bool]] = deque()
         transport.set_protocol(self)
 
@@ -82,16 +125,39 @@ class Tap(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Note the time, then pass the bytes on."""
-        self.newest_ns = now = self._clock()
+        socket, stamped = self._socket, False
+        if socket is not None:
+            self._passed_bytes += len(data)
+            if self._passed_bytes <= socket.received_bytes - self._socket_base:
+                self.newest_ns, stamped = socket.received_ns, socket.stamped
+            else:  # a loop that reads past the socket object
+                self._socket = None
+        if self._socket is None:
+            self.newest_ns = self._clock()
         content = self._content
         if content is None:
-            self._early.append(now)
+            if self.sent_ns is None and socket is not None:
+                self.sent_ns = socket.sent_ns
+            self._early.append(self.newest_ns)
+            before = 0
             self._inner.data_received(data)
-            return
-        before = content.total_bytes
-        self._inner.data_received(data)
-        if content.total_bytes != before:
-            self.offsets.append((content.total_bytes, now, False))
+        else:
+            before = content.total_bytes
+            self._inner.data_received(data)
+            if content.total_bytes != before:
+                self.offsets.append((content.total_bytes, self.newest_ns, self.behind))
+                self.behind = self.behind and len(data) >= FULL_READ
+        if not stamped:
+            self.source = ArrivalSource.TRANSPORT
+        if self._paused_at is None and not self._transport.is_reading():
+            self._paused_at = self._clock()
+
+    def look_at_pause(self) -> None:
+        """Note whether reading goes on again after a pause."""
+        if self._paused_at is not None and self._transport.is_reading():
+            self.paused_ns += self._clock() - self._paused_at
+            self._paused_at = None
+            self.behind = True
 
     def eof_received(self) -> bool | None:
         """Pass it on."""
@@ -134,7 +200,26 @@ class Arrivals:
         self._clock = clock
         self._taken = 0
         self._tap = response.tap if isinstance(response, StampedResponse) else None
-        self.source = ArrivalSource.TRANSPORT if self._tap is not None else ArrivalSource.READER
+
+    @property
+    def source(self) -> ArrivalSource:
+        """Who told the arrivals; the worst so far."""
+        return ArrivalSource.READER if self._tap is None else self._tap.source
+
+    @property
+    def paused(self) -> float:
+        """Seconds in which reading had stopped because nobody took the bytes."""
+        return 0.0 if self._tap is None else self._tap.paused_ns / NS
+
+    def complete(self, marks: ConnectionMarks) -> None:
+        """Fill in what the socket knows better than aiohttp's tracing."""
+        if self._tap is None:
+            return
+        if self._tap.sent_ns is not None and self._tap.sent_ns >= marks.started_ns:
+            marks.sent_ns = self._tap.sent_ns
+        if marks.reused is False:
+            marks.tcp_connected_ns = self._tap.connected_ns
+            marks.secure = self._tap.secure
 
     async def read(self) -> list[Read]:
         """Return what has come since, waiting until something has; empty at the end.
@@ -146,6 +231,7 @@ class Arrivals:
             return []
         if self._tap is None:
             return [Read(data, self._clock(), merged=True)]
+        self._tap.look_at_pause()
         return self._cut(data, self._tap)
 
     def _cut(self, data: bytes, tap: Tap) -> list[Read]:

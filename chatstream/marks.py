@@ -39,6 +39,8 @@ class ConnectionMarks:
     dns_end_ns: int | None = None
     connect_start_ns: int | None = None
     tcp_connected_ns: int | None = None
+    secure: bool = False
+    """Whether TLS was spoken after that."""
     connect_end_ns: int | None = None
     reused: bool | None = None
     """Whether the connection had served before, ``None`` if unknown."""

@@ -62,7 +62,7 @@ class Phases:
             pool=seconds(marks.started_ns, asked),
             dns=seconds(marks.dns_start_ns, marks.dns_end_ns),
             tcp=seconds(tcp_start, marks.tcp_connected_ns),
-            tls=seconds(marks.tcp_connected_ns, marks.connect_end_ns),
+            tls=seconds(marks.tcp_connected_ns, marks.connect_end_ns) if marks.secure else None,
             connect=seconds(tcp_start, marks.connect_end_ns),
             gate=seconds(marks.acquired_ns, marks.gate_passed_ns),
             send=seconds(ready, marks.sent_ns),

@@ -18,6 +18,8 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
+from chatstream.marks import NS
+
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
@@ -26,12 +28,14 @@ _RX_SOFTWARE = 1 << 3
 _SOFTWARE = 1 << 4
 _TIMESPECS = struct.Struct("@qq")  # the first of three, the software stamp
 _CONTROL_BYTES = 128
+_TOGETHER_NS = 5_000
+"""Two clocks read within this time count as read at once."""
 
 
 class StampedSocket(socket.socket):
     """A socket that notes when bytes came and went, on ``time.perf_counter_ns``."""
 
-    __slots__ = ("connected_ns", "received_bytes", "received_ns", "sent_ns", "unstamped_reads")
+    __slots__ = ("connected_ns", "received_bytes", "received_ns", "sent_ns", "stamped")
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -39,8 +43,8 @@ class StampedSocket(socket.socket):
         """When the kernel had the newest byte of the last read."""
         self.received_bytes = 0
         """Bytes read through this object."""
-        self.unstamped_reads = 0
-        """Reads without a stamp, for which the time of the read stands in."""
+        self.stamped = False
+        """Whether the kernel told it; else it is the time of the read."""
         self.sent_ns: int | None = None
         """When the kernel had taken the last bytes that were written."""
         self.connected_ns: int | None = None
@@ -83,18 +87,22 @@ class StampedSocket(socket.socket):
         return value
 
     def _received(self, count: int, control: list[tuple[int, int, bytes]]) -> None:
-        now = time.perf_counter_ns()
         self.received_bytes += count
+        now = time.perf_counter_ns()
         for level, kind, data in control:
             if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPING:
+                wall = time.time_ns()
+                after = time.perf_counter_ns()
+                if after - now > _TOGETHER_NS:  # we were interrupted between the clocks
+                    wall, after = time.time_ns(), time.perf_counter_ns()
                 seconds, nanoseconds = _TIMESPECS.unpack_from(data)
-                age = time.time_ns() - (seconds * 1_000_000_000 + nanoseconds)
+                age = wall - (seconds * NS + nanoseconds)
                 # Clamped, because the wall clock that the kernel stamps by may be
                 # set while we look.
-                self.received_ns = min(now, max(self.received_ns, now - age))
+                self.received_ns = min(after, max(self.received_ns, after - age))
+                self.stamped = True
                 return
-        self.unstamped_reads += 1
-        self.received_ns = now
+        self.received_ns, self.stamped = now, False
 
 
 _by_descriptor: weakref.WeakValueDictionary[int, StampedSocket] = weakref.WeakValueDictionary()
