@@ -53,6 +53,8 @@ class MessageCollector:
         """Whether the stream said ``[DONE]``; whoever reads it sets this."""
         self.late_content = False
         """Whether a choice went on after its finish reason."""
+        self.touched_calls: list[tuple[Delta, CallPieces, str | None]] = []
+        """The calls that the last chunk added to, with what it added in which delta."""
         self._choices: dict[int, ChoiceCollector] = {}
         self._id: str | None = None
         self._model: str | None = None
@@ -105,11 +107,13 @@ class MessageCollector:
         """Return what has come of one choice."""
         choice = self._choices.get(index)
         if choice is None:
-            choice = self._choices[index] = ChoiceCollector()
+            choice = self._choices[index] = ChoiceCollector(self.touched_calls)
         return choice
 
     def add(self, chunk: ChatCompletionChunk) -> None:
         """Take the next chunk of the stream."""
+        if self.touched_calls:
+            self.touched_calls.clear()
         for part in chunk.choices:
             choice = self._choices.get(part.index) or self.choice(part.index)
             if choice.finish_reason is not None and part.delta.bears_token:
@@ -161,22 +165,21 @@ class ChoiceCollector:
         "_logprobs",
         "_reasoning_details",
         "_role",
+        "_touched_calls",
         "content",
         "finish_reason",
         "reasoning",
         "refusal",
         "tool_calls",
-        "touched_calls",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, touched_calls: list[tuple[Delta, CallPieces, str | None]]) -> None:
+        self._touched_calls = touched_calls
         # None until the field comes: an empty text isn't an absent one.
         self.content: list[str] | None = None
         self.reasoning: list[str] | None = None
         self.refusal: list[str] | None = None
         self.tool_calls = ToolCallCollector()
-        self.touched_calls: list[tuple[CallPieces, str | None]] = []
-        """The calls that the last delta added to, with what it added."""
         self.finish_reason: str | None = None
         self._role: str | None = None
         self._function_call: CallPieces | None = None
@@ -202,8 +205,6 @@ class ChoiceCollector:
             self._logprobs.add(part.logprobs)
         if part.extra:
             self._choice_extra.update(_known(part.extra))
-        if self.touched_calls:
-            self.touched_calls = []
         if content is None or len(delta.wire) != 1 or type(delta.wire["content"]) is not str:
             self._add_rest(delta)
 
@@ -217,11 +218,11 @@ class ChoiceCollector:
             self.refusal = self.refusal or []
             self.refusal.append(delta.refusal)
         for piece in delta.tool_calls or ():
-            self.touched_calls.append(self.tool_calls.add(piece))
+            self._touched_calls.append((delta, *self.tool_calls.add(piece)))
         if (function := delta.function_call) is not None:
             call = self._function_call = self._function_call or CallPieces()
             call.add(function.name, function.arguments)
-            self.touched_calls.append((call, function.arguments))
+            self._touched_calls.append((delta, call, function.arguments))
         if delta.audio is not None:
             self._audio = self._audio or _AudioPieces()
             self._audio.add(delta.audio)

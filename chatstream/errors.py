@@ -44,9 +44,11 @@ def one_line(text: str, limit: int = 300) -> str:
 
     What a server sent may hold control sequences for a terminal or a log.
     """
-    clean = "".join(c if c.isprintable() else " " for c in text[: limit * 4])
-    clean = " ".join(clean.split())
-    return clean if len(clean) <= limit else clean[: limit - 1] + "…"
+    start = text[: limit * 4]
+    clean = " ".join("".join(c if c.isprintable() else " " for c in start).split())
+    if len(clean) <= limit and len(start) == len(text):
+        return clean
+    return clean[: limit - 1] + "…"
 
 
 class ChatStreamError(Exception):

@@ -255,7 +255,9 @@ class EventTranslator:
                 state.texts.add(name)
                 pieces = getattr(choice, name)
                 yield made(**where, delta=piece, pieces=pieces, count=len(pieces))
-        for call, piece in choice.touched_calls:
+        for cause, call, piece in self._collector.touched_calls:
+            if cause is not delta:
+                continue
             if state.call is not None and state.call is not call:
                 yield self._call_done(state)
             state.call = call
@@ -271,7 +273,7 @@ class EventTranslator:
         if delta.audio is not None:
             yield AudioEvent(**where, audio=delta.audio)
         for part in event.chunk.choices:
-            if part.index == index and part.logprobs is not None:
+            if part.delta is delta and part.logprobs is not None:
                 yield LogprobsEvent(**where, logprobs=part.logprobs)
         if event.finish_reason is not None:
             yield from self._done(state, choice)

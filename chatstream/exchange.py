@@ -14,6 +14,7 @@ from typing import Any
 import aiohttp
 from aiohttp.http_exceptions import ContentEncodingError
 from attrs import field, frozen
+from multidict import CIMultiDict
 from yarl import URL
 
 from chatstream import codec
@@ -50,9 +51,10 @@ class Endpoint:
     """Where requests go, and with what."""
 
     base_url: URL
-    api_key: ApiKey | None
+    api_key: ApiKey | None = field(repr=False)
     api_version: str | None
-    proxy: URL | None
+    proxy: URL | None = field(repr=False)
+    """Its user and password are in it."""
     tls: ssl.SSLContext | None
     user_agent: str
     clock: Callable[[], int]
@@ -73,6 +75,8 @@ class Endpoint:
         if self.api_version is None:
             return self._openai_url
         if not url.path.strip("/"):  # Azure: one path for each deployment
+            if "/" in model or model in {".", ".."}:
+                raise RequestError("model", "a path", "the name of a deployment")
             url = url / "openai" / "deployments" / model
         return (url / "chat" / "completions").with_query({"api-version": self.api_version})
 
@@ -166,6 +170,7 @@ class Exchange:
             raise
         marks.headers_ns = self._endpoint.clock()
         body = HTTPBody(response, self._endpoint.clock, free)
+        body.complete(marks)
         if 200 <= body.info.status < 300:  # noqa: PLR2004
             return body
         try:
@@ -181,14 +186,16 @@ class Exchange:
     async def _send(self, marks: ConnectionMarks) -> aiohttp.ClientResponse:
         endpoint = self._endpoint
         self._key = key = await endpoint.key(self._headers)
-        headers = {
-            # Compression would hold events back until a block is full.
-            "Accept-Encoding": "identity",
-            "Content-Type": "application/json",
-            "User-Agent": endpoint.user_agent,
-            **auth_headers(key, azure=endpoint.api_version is not None, given=self._headers),
-            **self._headers,
-        }
+        headers = CIMultiDict(
+            {
+                # Compression would hold events back until a block is full.
+                "Accept-Encoding": "identity",
+                "Content-Type": "application/json",
+                "User-Agent": endpoint.user_agent,
+                **auth_headers(key, azure=endpoint.api_version is not None, given=self._headers),
+            }
+        )
+        headers.update(self._headers)
         try:
             return await endpoint.http().post(
                 endpoint.url(self.model),
@@ -261,7 +268,11 @@ class HTTPBody:
     @property
     def paused(self) -> float:
         """Seconds in which reading had stopped because nobody took the bytes."""
-        return 0.0
+        return self._arrivals.paused
+
+    def complete(self, marks: ConnectionMarks) -> None:
+        """Fill in the marks that the connection itself knows best."""
+        self._arrivals.complete(marks)
 
     async def read(self) -> list[Read]:
         """Wait for bytes; an empty list is the end.

@@ -67,25 +67,28 @@ class ChunkReader:
         if self.first_byte_ns is None:
             self.first_byte_ns = at
         if self._head is not None:
-            self._head += data[:MAX_DOCUMENT]
+            # Bounded: before the first event there may be hours of comments.
+            self._head += data[: MAX_DOCUMENT - len(self._head)]
             if looks_like_document(self._head):
-                self.ended = self.ended or len(self._head) >= MAX_DOCUMENT
+                self.ended = len(self._head) == MAX_DOCUMENT
                 return
         parser = self._parser
+        comments = parser.comments
         try:
             events = parser.feed(data)
         except EventTooLargeError as error:
             events = error.events
             self._failure = error
-        unknown = parser.unknown_field
-        if unknown is not None and unknown[1].startswith(b"error:"):  # llama.cpp's way
-            before, line = unknown
-            events.insert(before, ServerSentEvent("error", line[6:].decode("utf-8", "replace")))
+        for before, line in reversed(parser.unknown_fields):
+            if line.startswith(b"error:"):  # llama.cpp's way
+                text = line[6:].decode("utf-8", "replace")
+                events.insert(before, ServerSentEvent("error", text))
         if events:
             self._head = None
             # All but the last of the events in a read may have come earlier and
             # waited; the last one too if more bytes came after it.
-            last = None if merged or parser.unfinished else events[-1]
+            more = parser.trailing or (parser.comments != comments and _ends_in_comment(data))
+            last = None if merged or more else events[-1]
             self._batches.append(_Batch(iter(events), last, at))
 
     def push_end(self, info: ResponseInfo) -> None:
@@ -122,8 +125,9 @@ class ChunkReader:
             is_error = event.event == "error"
             raw = _error_object(data) if is_error else codec.load_object(data)
             if is_error or "error" in raw or raw.get("object") == "error":
-                self._failure = codec.read_error(raw, is_error=is_error)
-                if self._failure is not None:
+                error = codec.read_error(raw, is_error=is_error)
+                if error is not None:
+                    self._failure = error
                     batches.clear()
                     if not raw.get("choices"):
                         break
@@ -132,6 +136,10 @@ class ChunkReader:
             failure, self._failure = self._failure, None
             raise failure
         return None
+
+
+def _ends_in_comment(data: bytes) -> bool:
+    return data.rstrip(b"\r\n").splitlines()[-1].startswith(b":")
 
 
 def _error_object(data: str) -> dict[str, Any]:

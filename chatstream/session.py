@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ipaddress
 import os
+import re
 import ssl
 import time
 import warnings
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, Unpack
 
 import aiohttp
+from multidict import CIMultiDict
 from yarl import URL
 
 from chatstream.arrival import StampedResponse
@@ -25,6 +29,7 @@ from chatstream.report import Observer
 from chatstream.request import ChatParams, ChatRequest, wire
 from chatstream.retry import RetryPolicy
 from chatstream.rules import check, check_json
+from chatstream.sockets import stamped_socket
 from chatstream.sse import DEFAULT_MAX_EVENT_SIZE
 from chatstream.stream import ChatStream
 from chatstream.timeouts import Timeouts
@@ -74,6 +79,8 @@ class ChatSession:
             base_url = os.environ.get("OPENAI_BASE_URL") or DEFAULT_BASE_URL
         if api_key is None:
             api_key = os.environ.get("OPENAI_API_KEY")
+        if max_in_flight is not None and max_in_flight < 1:
+            raise RequestError("max_in_flight", str(max_in_flight), "1 or more, or None")
         self._endpoint = Endpoint(
             base_url=_checked_url(base_url),
             api_key=api_key,
@@ -85,7 +92,7 @@ class ChatSession:
             http=self._http_of_loop,
             slots=self._slots_of_loop,
         )
-        self._headers = dict(headers or {})
+        self._headers = _checked_headers("headers", headers)
         self._timeouts = timeouts
         self._retry = retry
         self._observers = tuple(observers)
@@ -97,6 +104,7 @@ class ChatSession:
 
         self._given_http = http
         self._http: aiohttp.ClientSession | None = None
+        self._http_life: AsyncGenerator[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._slots: asyncio.Semaphore | None = None
         self._streams: weakref.WeakSet[ChatStream] = weakref.WeakSet()
@@ -132,9 +140,10 @@ class ChatSession:
         self._closed = True
         for stream in tuple(self._streams):
             await stream.aclose()
-        http, self._http = self._http, None
-        if http is not None:
-            await http.close()
+        self._http = None
+        life, self._http_life = self._http_life, None
+        if life is not None:
+            await life.aclose()
 
     # --- Requests ------------------------------------------------------------
 
@@ -229,25 +238,30 @@ class ChatSession:
         return Exchange(
             self._endpoint,
             body,
-            headers={**self._headers, **(extra_headers or {})},
+            headers=_merged(self._headers, _checked_headers("extra_headers", extra_headers)),
             connect_timeout=(timeouts or self._timeouts).connect,
             usage_added=stream and chat.stream_options is None,
         )
 
-    def _http_of_loop(self) -> aiohttp.ClientSession:
-        """Return the HTTP session of the running loop; raise ``RuntimeError`` if closed."""
+    def _enter_loop(self) -> None:
+        """Make the running loop ours; raise ``RuntimeError`` if that can't be, or if closed."""
         if self._closed:
             msg = "the session is closed"
             raise RuntimeError(msg)
+        loop = asyncio.get_running_loop()
+        if self._loop is loop:
+            return
+        if self._loop is not None and not self._loop.is_closed():
+            msg = "the session belongs to another event loop, which is still open"
+            raise RuntimeError(msg)
+        # What was open on a loop that is closed went with it.
+        self._loop, self._http, self._slots = loop, None, None
+
+    def _http_of_loop(self) -> aiohttp.ClientSession:
+        """Return the HTTP session of the running loop."""
+        self._enter_loop()
         if self._given_http is not None:
             return self._given_http
-        loop = asyncio.get_running_loop()
-        if self._loop is not loop:
-            if self._loop is not None and not self._loop.is_closed():
-                msg = "the session belongs to another event loop, which is still open"
-                raise RuntimeError(msg)
-            # What was open on a loop that is closed went with it.
-            self._loop, self._http, self._slots = loop, None, None
         if self._http is None:
             self._http = aiohttp.ClientSession(
                 **stamping_session_options(),
@@ -255,12 +269,30 @@ class ChatSession:
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=self._trust_env,
             )
+            self._http_life = _life(self._http)
+            with contextlib.suppress(StopIteration):
+                self._http_life.__anext__().send(None)
         return self._http
 
     def _slots_of_loop(self) -> asyncio.Semaphore | None:
+        """Return what bounds the requests in flight on the running loop."""
+        self._enter_loop()
         if self._max_in_flight is not None and self._slots is None:
             self._slots = asyncio.Semaphore(self._max_in_flight)
         return self._slots
+
+
+async def _life(http: aiohttp.ClientSession) -> AsyncGenerator[None]:
+    """Close *http* when told to, at the latest when its loop shuts down.
+
+    A session made at import time outlives the loops of several ``asyncio.run``.
+    What it leaves open can't be closed once the loop is; but at its end a loop
+    closes the asynchronous generators that began on it.
+    """
+    try:
+        yield
+    finally:
+        await http.close()
 
 
 def stamping_session_options() -> dict[str, Any]:
@@ -275,7 +307,7 @@ def stamping_session_options() -> dict[str, Any]:
     streams wait for each other.
     """
     return {
-        "connector": aiohttp.TCPConnector(limit=0),
+        "connector": aiohttp.TCPConnector(limit=0, socket_factory=stamped_socket),
         "response_class": StampedResponse,
         "trace_configs": [phase_trace()],
     }
@@ -290,7 +322,7 @@ def _checked_url(text: str) -> URL:
         port = url.port  # raises if it is none
     except (ValueError, TypeError):
         good, port = False, None
-    if not good or port is None:
+    if not good or port is None or not _HOST.fullmatch(url.raw_host or ""):
         raise RequestError("base_url", "something else", allowed)
     if url.user is not None or url.password is not None:
         raise RequestError("base_url", "a URL with a user in it", allowed)
@@ -312,4 +344,31 @@ def _checked_proxy(text: str) -> URL:
 
 def _is_loopback(url: URL) -> bool:
     host = url.host or ""
-    return host == "localhost" or host.startswith("127.") or host == "::1"
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+_HOST = re.compile(r"[\w.~:%\[\]-]+", re.ASCII)
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2
+_HEADER_VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
+
+
+def _checked_headers(parameter: str, headers: Mapping[str, str] | None) -> Mapping[str, str]:
+    """Return *headers*; raise ``RequestError``, which shows none of them, if one can't be sent."""
+    for name, value in (headers or {}).items():
+        if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
+            raise RequestError(parameter, "something else", "the names of headers")
+        if not isinstance(value, str) or not _HEADER_VALUE.fullmatch(value):
+            raise RequestError(f"{parameter}[{name!r}]", "something else", "str without line ends")
+    return CIMultiDict(headers or {})
+
+
+def _merged(headers: Mapping[str, str], others: Mapping[str, str]) -> Mapping[str, str]:
+    """Return both; of headers that differ in case only, those of *others*."""
+    if not others:
+        return headers
+    both = CIMultiDict(headers)
+    both.update(others)
+    return both

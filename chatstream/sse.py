@@ -58,19 +58,22 @@ class SSEParser:
         "_retry",
         "comments",
         "max_event_size",
-        "unknown_field",
+        "trailing",
+        "unknown_fields",
     )
 
     def __init__(self, *, max_event_size: int = DEFAULT_MAX_EVENT_SIZE) -> None:
         self.max_event_size = max_event_size
         self.comments = 0
         """Comment lines seen so far."""
-        self.unknown_field: tuple[int, bytes] | None = None
-        """The last line of the last feed whose field the standard tells us to ignore.
+        self.unknown_fields: list[tuple[int, bytes]] = []
+        """The lines of the last feed whose fields the standard tells us to ignore.
 
-        With the number of events that came before it in that feed. llama.cpp
+        Each with the number of events that came before it in that feed. llama.cpp
         reports errors as ``error: {…}``; who needs it finds it here.
         """
+        self.trailing = False
+        """Whether more than blank lines came after the last event of the last feed."""
         self._line = bytearray()  # an unfinished line
         self._data: bytes | bytearray | None = None  # data lines, joined by LF
         self._event = ""
@@ -94,13 +97,15 @@ class SSEParser:
             self._after_cr = data.endswith(b"\r")
             data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
-        self.unknown_field = None
+        if self.unknown_fields:
+            self.unknown_fields = []
         kept = len(self._line) + (0 if self._data is None else len(self._data))
         crowded = kept + len(data) > self.max_event_size
         lines = data.split(b"\n")
         if self._line:
             if len(lines) == 1:
                 self._line += data
+                self.trailing = True
                 self._check_size([])
                 return []
             self._line += lines[0]
@@ -113,6 +118,7 @@ class SSEParser:
 
         events: list[ServerSentEvent] = []
         pending = self._data
+        stray = False
         for line in lines:
             # A line too long has the same end in one read as in many.
             if crowded and len(line) + len(pending or b"") > self.max_event_size:
@@ -131,6 +137,7 @@ class SSEParser:
                         )
                     )
                     pending = None
+                    stray = False
                 # Without data nothing is dispatched, and the type is forgotten.
                 self._event = ""
                 self._retry = None
@@ -138,15 +145,12 @@ class SSEParser:
                 pending = line[5:] if pending is None else _joined(pending, line[5:])
             else:
                 self._field(line, len(events))
+                stray = True
         self._data = pending
         self._line += unfinished
+        self.trailing = stray or pending is not None or bool(unfinished)
         self._check_size(events)
         return events
-
-    @property
-    def unfinished(self) -> bool:
-        """Whether there are bytes of an event that hasn't ended."""
-        return self._data is not None or bool(self._line) or bool(self._event)
 
     def finish(self) -> bytes:
         """Return what was left of an event that never ended, ``b""`` if nothing was.
@@ -183,7 +187,7 @@ class SSEParser:
                 if value.isdigit() and len(value) <= 18:  # noqa: PLR2004 fits 64 bits
                     self._retry = int(value)
             case _:
-                self.unknown_field = (events_before, line)
+                self.unknown_fields.append((events_before, line))
 
     def _check_size(self, events: list[ServerSentEvent]) -> None:
         size = len(self._line) + (0 if self._data is None else len(self._data))

@@ -193,8 +193,9 @@ class ChatStream:
         try:
             await self._open(None)
         except ChatStreamError as error:
-            self._fail(error)
-            raise
+            if self._verdict is None:  # else it was closed from another task meanwhile
+                self._fail(error)
+                raise
         except BaseException as error:
             self._leave(error)
             raise
@@ -240,12 +241,11 @@ class ChatStream:
 
     def _fail(self, error: ChatStreamError) -> None:
         """End the stream with *error*, which takes along what is known."""
-        if self._verdict is None:
-            self._error = error
-            if isinstance(error, InterruptedStreamError):
-                error.events = self._marks.events
-            self._abort()
-            self._end(_verdict_of(error))
+        self._error = error
+        if isinstance(error, InterruptedStreamError):
+            error.events = self._marks.events
+        self._abort()
+        self._end(_verdict_of(error))
         error.partial = self.completion
         error.report = self.report
         error.attempts = self.attempts
@@ -347,7 +347,8 @@ class ChatStream:
         if not self._entered:
             msg = "enter the stream first: async with session.stream(…) as stream"
             raise RuntimeError(msg)
-        if self._iterator is not None and self._iterator() is not None:
+        live = self._iterator is not None and self._iterator() is not None
+        if live and self._verdict is None:
             msg = "the stream is being iterated already; all its iterators share one cursor"
             raise RuntimeError(msg)
         self._iterator = weakref.ref(iterator)
@@ -589,8 +590,7 @@ class ChatStream:
                 attempt.error = error
                 if isinstance(error, InterruptedStreamError):
                     error.events = len(held)
-                if self._body is not None:
-                    self._body.abort()
+                self._abort()
                 try:
                     await self._open(error)
                 except ChatStreamError as final:
@@ -624,7 +624,7 @@ class ChatStream:
             connection = self._marks.connection
             if connection is not None and connection.first_byte_ns is None:
                 connection.first_byte_ns = reader.first_byte_ns
-            if not reads and self._expired is None:
+            if (not reads or reader.ended) and self._expired is None:
                 reader.push_end(body.info)
         finally:
             watchdog.waiting = False
@@ -662,14 +662,12 @@ _failed_observers: weakref.WeakSet[Any] = weakref.WeakSet()
 
 def observer_failed(observer: object, error: BaseException) -> None:
     """Log an observer's first failure; its message isn't ours to show."""
-    known = False
-    for who in (observer, type(observer)):
-        try:
-            known = who in _failed_observers
-            _failed_observers.add(who)
-            break
-        except TypeError:  # it can't be hashed or referred to weakly: its class can
-            continue
+    try:
+        known = observer in _failed_observers
+        _failed_observers.add(observer)
+    except TypeError:  # it can't be hashed or referred to weakly: its class can
+        known = type(observer) in _failed_observers
+        _failed_observers.add(type(observer))
     if not known:
         logger.error(
             "observer %s raised %s; further failures of it are not logged",

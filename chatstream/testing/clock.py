@@ -42,7 +42,7 @@ class FakeClock:
             due_ns, _, timer = heapq.heappop(self._timers)
             self._now_ns = max(self._now_ns, due_ns)
             timer.run()
-        self._now_ns = end_ns
+        self._now_ns = max(self._now_ns, end_ns)  # a call may have moved it further
         return self._now_ns
 
     def call_later(self, delay: float, callback: Callable[[], None]) -> FakeTimer:

@@ -50,3 +50,70 @@ def test_a_call_may_ask_for_another():
     clock.advance(1)
 
     assert [200_000_000] == seen
+
+
+def test_calls_due_at_one_time_are_made_in_the_order_of_asking():
+    """
+    And none that isn't due yet.
+    """
+    clock = FakeClock()
+    made = []
+    for name, delay in [("c", 0.3), ("a", 0.1), ("b", 0.1), ("late", 0.6)]:
+        clock.call_later(delay, lambda name=name: made.append((name, clock())))
+    clock.advance(0.5)
+
+    assert [("a", 100_000_000), ("b", 100_000_000), ("c", 300_000_000)] == made
+    assert 500_000_000 == clock()
+
+
+def test_a_call_may_make_another_on_the_way():
+    """
+    A watchdog looks again.
+    """
+    clock = FakeClock()
+    made = []
+
+    def look():
+        made.append(clock())
+        clock.call_later(0.2, look)
+
+    look()
+    clock.advance(0.5)
+
+    assert [0, 200_000_000, 400_000_000] == made
+
+
+def test_a_call_that_was_cancelled_is_not_made():
+    clock = FakeClock()
+    made = []
+    clock.call_later(0.1, lambda: made.append(1)).cancel()
+    clock.advance(1)
+
+    assert [] == made
+
+
+def test_a_call_may_move_the_clock_itself():
+    """
+    A slow callback; time doesn't go back after it.
+    """
+    clock = FakeClock()
+    seen = []
+    clock.call_later(0.1, lambda: clock.advance(0.5))
+    clock.call_later(0.2, lambda: seen.append(clock()))
+    clock.advance(0.3)
+
+    assert [200_000_000] == seen
+    assert 600_000_000 == clock()
+
+
+def test_a_wait_below_a_nanosecond_ends():
+    """
+    Else a timer that looks again just before its time would spin.
+    """
+    clock = FakeClock()
+    made = []
+    clock.call_later(1e-10, lambda: made.append(clock()))
+    clock.call_later(0, lambda: made.append(clock()))
+    clock.advance(1e-9)
+
+    assert [0, 1] == made
