@@ -7,12 +7,13 @@ among them, so none is chained to ours but those of a connection that never was.
 from __future__ import annotations
 
 import asyncio
+import io
 import ssl
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import aiohttp
-from aiohttp.http_exceptions import ContentEncodingError
+from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
 from attrs import field, frozen
 from multidict import CIMultiDict
 from yarl import URL
@@ -31,8 +32,10 @@ from chatstream.errors import (
     ProtocolError,
     RequestError,
     TotalTimeoutError,
+    one_line,
 )
 from chatstream.marks import ConnectionMarks
+from chatstream.phases import Passage
 from chatstream.report import ArrivalSource
 from chatstream.response import MAX_DOCUMENT, ResponseInfo, status_error
 from chatstream.retry import RetryPolicy
@@ -44,6 +47,8 @@ DRAIN_TIMEOUT = 0.1
 """Seconds to wait after ``[DONE]`` for the end of the body, to reuse the connection."""
 
 OPENAI_HOST = "api.openai.com"
+
+_LARGE = 1024 * 1024
 
 
 @frozen(kw_only=True)
@@ -156,7 +161,7 @@ class Exchange:
             error.request_id = body.info.request_id
             raise
         finally:
-            await body.release()
+            body.abort()  # unless it was read to its end
 
     async def _open(self, marks: ConnectionMarks) -> HTTPBody:
         slots = self._endpoint.slots()
@@ -196,10 +201,12 @@ class Exchange:
             }
         )
         headers.update(self._headers)
+        passage = Passage(marks)
         try:
             return await endpoint.http().post(
                 endpoint.url(self.model),
-                data=self._payload,
+                # aiohttp warns of bytes that are sent whole, from 1 MiB on.
+                data=self._payload if len(self._payload) < _LARGE else io.BytesIO(self._payload),
                 headers=headers,
                 # A redirect would take the prompt and the key elsewhere.
                 allow_redirects=False,
@@ -208,12 +215,14 @@ class Exchange:
                 proxy=endpoint.proxy,
                 ssl=endpoint.tls if endpoint.tls is not None else True,
                 raise_for_status=False,
-                trace_request_ctx=marks,
+                trace_request_ctx=passage,
             )
         except (aiohttp.ClientError, OSError) as error:
             failure = self._failure(error)
             # What a connection that failed says holds no headers.
             cause = error if isinstance(error, aiohttp.ClientConnectorError) else None
+        finally:
+            passage.leave()
         if endpoint.proxy is not None:
             cause = None
         raise failure from cause
@@ -231,15 +240,22 @@ class Exchange:
             case aiohttp.ClientSSLError() | aiohttp.ServerFingerprintMismatch():
                 return ConnectError("tls", host, _tls_detail(error))
             case aiohttp.ClientConnectorDNSError():
-                return ConnectError("dns", host)
+                proxied = self._endpoint.proxy is not None
+                return (
+                    ConnectError("proxy", error.host, "no address found")
+                    if proxied
+                    else (ConnectError("dns", host))
+                )
             case aiohttp.ClientConnectorError():
                 refused = isinstance(error.os_error, ConnectionRefusedError)
                 reason: ConnectFailure = "refused" if refused else "unreachable"
                 return ConnectError(reason, host, "" if refused else str(error.os_error))
             case aiohttp.ClientResponseError():
                 # aiohttp's own words for an answer that isn't HTTP; its status
-                # of 400 was never sent by anyone.
-                return ProtocolError(f"the answer isn't HTTP: {redacted(error.message, self._key)}")
+                # of 400 was never sent by anyone. From the second line on it
+                # quotes what came.
+                what = one_line(error.message.partition("\n")[0], 80).rstrip(":")
+                return ProtocolError(f"the answer isn't HTTP: {redacted(what, self._key)}")
             case aiohttp.InvalidURL():
                 return RequestError("base_url", "what can't be requested", "an http or https URL")
             case _:
@@ -281,7 +297,7 @@ class HTTPBody:
         """
         try:
             return await self._arrivals.read()
-        except (aiohttp.ClientError, OSError) as error:
+        except (aiohttp.ClientError, HttpProcessingError, OSError) as error:
             failure = _interruption(error)
         raise failure
 
@@ -346,6 +362,8 @@ def _interruption(error: Exception) -> ChatStreamError:
     causes = (error, error.__cause__, error.__context__)
     if any(isinstance(cause, ContentEncodingError) for cause in causes):
         return ProtocolError("the body can't be decompressed")
+    if isinstance(error, HttpProcessingError):
+        return ProtocolError("the body isn't in chunks as HTTP has them")
     if isinstance(error, ConnectionResetError | aiohttp.ClientOSError):
         return InterruptedStreamError(0, "connection reset")
     if isinstance(error, aiohttp.ClientPayloadError):
