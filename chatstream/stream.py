@@ -249,7 +249,8 @@ class ChatStream:
         error.partial = self.completion
         error.report = self.report
         error.attempts = self.attempts
-        error.request_id = self.response.request_id if self.response else None
+        if self.response is not None:
+            error.request_id = self.response.request_id
 
     def _abort(self) -> None:
         """Stop whatever is under way and close the connection."""
@@ -316,7 +317,7 @@ class ChatStream:
                 started=(attempt.marks.started_ns - self._marks.created_ns) / NS,
                 waited=attempt.waited_ns / NS,
                 status=attempt.info.status if attempt.info else _status_of(attempt.error),
-                request_id=attempt.info.request_id if attempt.info else None,
+                request_id=attempt.info.request_id if attempt.info else _request_id_of(attempt.error),
                 error=None if attempt.error is None else str(attempt.error),
                 phases=Phases.of(attempt.marks),
             )
@@ -738,6 +739,10 @@ def _loop_call_later(delay: float, callback: Callable[[], None]) -> asyncio.Time
 
 
 # --- Outcomes ----------------------------------------------------------------
+
+
+def _request_id_of(error: ChatStreamError | None) -> str | None:
+    return None if error is None else error.request_id
 
 
 def _status_of(error: ChatStreamError | None) -> int | None:

@@ -1,0 +1,41 @@
+"""chatstream.cli.exits."""
+
+import pytest
+
+from chatstream import AuthenticationError, InterruptedStreamError, RequestError, ServerError
+from chatstream.cli.exits import UsageError, complain, explain
+from chatstream.report import Attempt
+
+
+@pytest.mark.parametrize(
+    ("sentence", "error"),
+    [
+        ("what to do", UsageError("what to do")),
+        ("n: expected 1, got 0", RequestError("n", "0", "1")),
+        ("cut, after 1 event", InterruptedStreamError(1, "cut")),
+        (
+            "no API key: set OPENAI_API_KEY or give --api-key-file, or try --simulate",
+            RequestError("api_key", "nothing", "a key"),
+        ),
+        (
+            "HTTP 401: no (set OPENAI_API_KEY or give --api-key-file)",
+            AuthenticationError(401, "no"),
+        ),
+    ],
+)
+def test_an_error_is_its_sentence_and_what_helps(sentence, error):
+    assert sentence == explain(error)
+
+
+def test_what_support_asks_for_stands_beside_the_error():
+    error = ServerError(500, "oh")
+    error.attempts = (Attempt(number=1, started=0.0), Attempt(number=2, started=1.0))
+    error.request_id = "req-7"
+
+    assert "HTTP 500: oh (2 attempts, request req-7)" == explain(error)
+
+
+def test_a_complaint_is_one_harmless_line(capsys):
+    complain("a\nb \x1b[2J\u202e")
+
+    assert ("", "chatstream: a b \u241b[2J\ufffd\n") == capsys.readouterr()
