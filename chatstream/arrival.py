@@ -29,6 +29,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
 import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
 
 from chatstream.marks import NS, ConnectionMarks
 from chatstream.report import ArrivalSource
@@ -164,8 +165,13 @@ class Tap(asyncio.Protocol):
         return self._inner.eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Pass it on."""
+        """Pass it on, and see to it that whoever waits for the body hears of it."""
         self._inner.connection_lost(exc)
+        content = self._content
+        # aiohttp 3.14 closes the connection at a chunk that is none, but never
+        # wakes up who reads the body.
+        if content is not None and not content.is_eof() and content.exception() is None:
+            content.set_exception(HttpProcessingError(message="the body can't be parsed"))
 
     def pause_writing(self) -> None:
         """Pass it on."""

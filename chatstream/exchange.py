@@ -135,9 +135,11 @@ class Exchange:
         scope = asyncio.timeout(total)
         try:
             async with scope:
-                async for attempt in retry.tries(0):
-                    with attempt:
-                        return await self._complete()
+                try:
+                    return await self._complete()
+                except ChatStreamError as error:
+                    failure = error
+                return await retry.again(failure, self._complete)
         except TimeoutError:
             if not scope.expired() or total is None:
                 raise

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
-import stamina
 from attrs import field, frozen
-from stamina import Attempt as RetryAttempt
 
 from chatstream.errors import ChatStreamError, RequestError, StatusError
+
+T = TypeVar("T")
 
 # stamina logs each retry as a warning. Where logging isn't set up, Python would
 # print the bare word "stamina.retry_scheduled" on stderr.
 logging.getLogger("stamina").addHandler(logging.NullHandler())
 
 
-def _at_least(minimum: int):  # type: ignore[no-untyped-def]  # noqa: ANN202 an attrs validator
+def _at_least(minimum: int) -> Callable[[object, object, float], None]:
     def check(_: object, attribute: object, value: float) -> None:
         if not value >= minimum:
             name = getattr(attribute, "name", "")
@@ -38,16 +39,33 @@ class RetryPolicy:
     attempts: int = field(default=3, validator=_at_least(1))
     max_wait: float = field(default=60, validator=_at_least(0))
 
-    def tries(self, made: int) -> AsyncIterator[RetryAttempt]:
-        """Return the tries that are left after *made* ones, as stamina runs them."""
-        return stamina.retry_context(
+    async def again(
+        self, failure: ChatStreamError, attempt: Callable[[], Awaitable[T]], *, made: int = 1
+    ) -> T:
+        """Wait and call *attempt*, as often as is allowed after *made* attempts.
+
+        Raises *failure*, which ended the last of those, if none is allowed, or
+        the error of the last one.
+        """
+        import stamina  # noqa: PLC0415 a tenth of our import, for the few that fail
+
+        last: ChatStreamError | None = failure
+        tries = stamina.retry_context(
             on=self._wait,
-            attempts=max(1, self.attempts - made),
+            attempts=max(1, self.attempts - made + 1),
             timeout=None,
-            wait_initial=min(0.5 * 2 ** min(made, 4), self.max_wait),
+            wait_initial=min(0.5 * 2 ** min(made - 1, 4), self.max_wait),
             wait_max=min(8.0, self.max_wait),
             wait_jitter=min(0.5, self.max_wait),
         )
+        async for one in tries:
+            with one:
+                if last is not None:
+                    # Let stamina see the failure: it decides and waits.
+                    seen, last = last, None
+                    raise seen
+                return await attempt()
+        raise failure  # not reached: stamina raises what ended the last try
 
     def _wait(self, error: Exception) -> bool | float:
         """Tell stamina whether to try again, or how long to wait before."""

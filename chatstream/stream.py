@@ -317,7 +317,9 @@ class ChatStream:
                 started=(attempt.marks.started_ns - self._marks.created_ns) / NS,
                 waited=attempt.waited_ns / NS,
                 status=attempt.info.status if attempt.info else _status_of(attempt.error),
-                request_id=attempt.info.request_id if attempt.info else _request_id_of(attempt.error),
+                request_id=attempt.info.request_id
+                if attempt.info
+                else _request_id_of(attempt.error),
                 error=None if attempt.error is None else str(attempt.error),
                 phases=Phases.of(attempt.marks),
             )
@@ -511,7 +513,8 @@ class ChatStream:
                     except ChatStreamError as error:
                         return error
                 else:
-                    await self._try_again(failure)
+                    self._rest()
+                    await self._retry.again(failure, self._attempt, made=len(self._attempts))
         except TimeoutError as error:
             if isinstance(error, ChatStreamError) or not scope.expired():
                 raise
@@ -523,20 +526,6 @@ class ChatStream:
             if self._body is not None:  # it may have been opened at the last moment
                 self._body.abort()
         return expired
-
-    async def _try_again(self, failure: ChatStreamError | None) -> None:
-        """Wait and make a further attempt, as often as the policy allows.
-
-        Raises *failure* if it allows none, or the error of the last attempt.
-        """
-        self._rest()
-        async for attempt in self._retry.tries(len(self._attempts) - 1):
-            with attempt:
-                if failure is not None:
-                    again, failure = failure, None
-                    raise again
-                await self._attempt()
-                break
 
     def _rest(self) -> None:
         """Let the clocks of an attempt rest until the next one."""
