@@ -73,7 +73,6 @@ class ChunkReader:
                 self.ended = len(self._head) == MAX_DOCUMENT
                 return
         parser = self._parser
-        comments = parser.comments
         try:
             events = parser.feed(data)
         except EventTooLargeError as error:
@@ -87,8 +86,7 @@ class ChunkReader:
             self._head = None
             # All but the last of the events in a read may have come earlier and
             # waited; the last one too if more bytes came after it.
-            more = parser.trailing or (parser.comments != comments and _ends_in_comment(data))
-            last = None if merged or more else events[-1]
+            last = None if merged or parser.trailing else events[-1]
             self._batches.append(_Batch(iter(events), last, at))
 
     def push_end(self, info: ResponseInfo) -> None:
@@ -136,10 +134,6 @@ class ChunkReader:
             failure, self._failure = self._failure, None
             raise failure
         return None
-
-
-def _ends_in_comment(data: bytes) -> bool:
-    return data.rstrip(b"\r\n").splitlines()[-1].startswith(b":")
 
 
 def _error_object(data: str) -> dict[str, Any]:

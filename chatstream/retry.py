@@ -65,7 +65,7 @@ class RetryPolicy:
                     seen, last = last, None
                     raise seen
                 return await attempt()
-        raise failure  # not reached: stamina raises what ended the last try
+        raise failure  # pragma: no cover  stamina raises what ended the last try
 
     def _wait(self, error: Exception) -> bool | float:
         """Tell stamina whether to try again, or how long to wait before."""
