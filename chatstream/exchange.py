@@ -171,7 +171,7 @@ class Exchange:
             await slots.acquire()
         free = slots.release if slots is not None else _nothing
         try:
-            response = await self._send(marks)
+            response = await self._send_afresh(marks)
         except BaseException:
             free()
             raise
@@ -189,6 +189,21 @@ class Exchange:
         error.args = (error.status, error.message)
         error.request_id = body.info.request_id
         raise error
+
+    async def _send_afresh(self, marks: ConnectionMarks) -> aiohttp.ClientResponse:
+        """Send the request, on another connection if the server had closed the one reused.
+
+        Its end may be on its way when we send: llama.cpp's server closes each
+        connection after a stream without saying so. That is no attempt that
+        failed, and no reason to wait.
+        """
+        while True:
+            marks.reused = None
+            try:
+                return await self._send(marks)
+            except ConnectError as error:
+                if error.reason != "disconnected" or not marks.reused:
+                    raise
 
     async def _send(self, marks: ConnectionMarks) -> aiohttp.ClientResponse:
         endpoint = self._endpoint

@@ -93,7 +93,10 @@ class ChunkReader:
         """Note the end of the body, and what it left behind."""
         self.ended = True
         left = self._parser.finish()
-        if left.replace(b" ", b"").strip() == b"data:[DONE]":
+        if left.startswith(b"error:"):
+            text = left[6:].decode("utf-8", "replace")
+            self._failure = codec.read_error(_error_object(text), is_error=True)
+        elif left.replace(b" ", b"").strip() == b"data:[DONE]":
             self.done = True
         elif self._head is not None:  # no event ever came
             cut = left.startswith((b"data:", b"event:", b"id:", b"retry:"))

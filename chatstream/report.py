@@ -204,6 +204,10 @@ class StreamReport:
     """Seconds in which reading had stopped because the caller was slow."""
     client_lag: Distribution | None = None
     """From the arrival of an event until the caller had it."""
+    observer_time: float = 0.0
+    """Seconds spent in observers before this report was made; in no other figure."""
+    observer_failures: int = 0
+    """Calls to observers before this report was made that raised."""
 
     time_to_first_byte_from_sent = _Since("time_to_first_byte", "sent")
     time_to_first_chunk_from_sent = _Since("time_to_first_chunk", "sent")

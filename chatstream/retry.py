@@ -19,9 +19,9 @@ logging.getLogger("stamina").addHandler(logging.NullHandler())
 
 def _at_least(minimum: int) -> Callable[[object, object, float], None]:
     def check(_: object, attribute: object, value: float) -> None:
-        if not value >= minimum:
+        if not (isinstance(value, int | float) and value >= minimum):
             name = getattr(attribute, "name", "")
-            raise RequestError(f"retry.{name}", str(value), f"a number from {minimum} on")
+            raise RequestError(f"retry.{name}", repr(value), f"a number from {minimum} on")
 
     return check
 

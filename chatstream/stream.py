@@ -107,7 +107,19 @@ class _AttemptState:
     marks: ConnectionMarks
     waited_ns: int = 0
     info: ResponseInfo | None = None
-    error: ChatStreamError | None = None
+    status: int | None = None
+    request_id: str | None = None
+    error: str | None = None
+
+    def answered(self, info: ResponseInfo) -> None:
+        """Note the head of the response."""
+        self.info, self.status, self.request_id = info, info.status, info.request_id
+
+    def failed(self, error: ChatStreamError) -> None:
+        """Note what ended the attempt; not the error itself, which refers to all around it."""
+        self.error = str(error)
+        if isinstance(error, StatusError):
+            self.status, self.request_id = error.status, error.request_id
 
 
 class ChatStream:
@@ -146,9 +158,11 @@ class ChatStream:
         self._translator = EventTranslator(self._collector)
         self._attempts: list[_AttemptState] = []
         self._verdict: Verdict | None = None
-        self._error: ChatStreamError | None = None
+        self._error: str | None = None  # its class: the error itself would keep us alive
         self._entered = False
         self._observing = False
+        self._observer_ns = 0
+        self._observer_failures = 0
 
         # The attempt under way, or the last one.
         self._body: Body | None = None
@@ -241,7 +255,9 @@ class ChatStream:
 
     def _fail(self, error: ChatStreamError) -> None:
         """End the stream with *error*, which takes along what is known."""
-        self._error = error
+        self._error = type(error).__name__
+        if self._attempts and self._attempts[-1].error is None:
+            self._attempts[-1].failed(error)
         if isinstance(error, InterruptedStreamError):
             error.events = self._marks.events
         self._abort()
@@ -293,13 +309,15 @@ class ChatStream:
             completion_id=collector.id,
             request_id=info.request_id if info else None,
             status=info.status if info else None,
-            error=None if self._error is None else type(self._error).__name__,
+            error=self._error,
             done=self._reader.done,
             late_content=collector.late_content,
             attempts=self.attempts,
             comments=self._reader.comments,
             source=body.source if body is not None else None,
             paused=body.paused if body is not None else 0.0,
+            observer_time=self._observer_ns / NS,
+            observer_failures=self._observer_failures,
         )
 
     @property
@@ -316,11 +334,9 @@ class ChatStream:
                 number=attempt.number,
                 started=(attempt.marks.started_ns - self._marks.created_ns) / NS,
                 waited=attempt.waited_ns / NS,
-                status=attempt.info.status if attempt.info else _status_of(attempt.error),
-                request_id=attempt.info.request_id
-                if attempt.info
-                else _request_id_of(attempt.error),
-                error=None if attempt.error is None else str(attempt.error),
+                status=attempt.status,
+                request_id=attempt.request_id,
+                error=attempt.error,
                 phases=Phases.of(attempt.marks),
             )
             for attempt in self._attempts
@@ -417,7 +433,8 @@ class ChatStream:
             if self._holding:
                 await self._hold_back()
             elif self._held_error is not None:
-                raise self._held_error
+                error, self._held_error = self._held_error, None
+                raise error
             elif self._reader.ended:
                 self._complete()
             else:
@@ -522,7 +539,7 @@ class ChatStream:
             self._scope = None
         expired, self._expired = self._expired, None
         if expired is not None and self._attempts[-1].error is None:
-            self._attempts[-1].error = expired
+            self._attempts[-1].failed(expired)
             if self._body is not None:  # it may have been opened at the last moment
                 self._body.abort()
         return expired
@@ -547,10 +564,10 @@ class ChatStream:
         try:
             self._body = await self._source.open(marks)
         except ChatStreamError as error:
-            state.error = error
+            state.failed(error)
             self._rest()
             raise
-        state.info = self._body.info
+        state.answered(self._body.info)
         if marks.headers_ns is None:
             marks.headers_ns = self._clock()
         self._watchdog.waiting = False  # from here on it's the caller who may be slow
@@ -569,17 +586,21 @@ class ChatStream:
                     bears = any(choice.delta.bears_token for choice in arrived[0].choices)
                     self._holding = not bears and len(held) < MAX_HELD_BACK
                 elif self._reader.ended:
-                    self._check_early_end(held)
+                    if not self._reader.done and not _finished(held):
+                        raise InterruptedStreamError(len(held))
                     self._holding = False
                 else:
                     await self._read()
             except ChatStreamError as error:
                 if self._verdict is not None:
                     raise
+                if isinstance(error, StreamTimeoutError) and _finished(held):
+                    self._reader.ended = True  # it just didn't hang up
+                    continue
                 attempt = self._attempts[-1]
-                attempt.error = error
                 if isinstance(error, InterruptedStreamError):
                     error.events = len(held)
+                attempt.failed(error)
                 self._abort()
                 try:
                     await self._open(error)
@@ -590,12 +611,6 @@ class ChatStream:
                 if attempt is not self._attempts[-1]:
                     held.clear()
         self._ready.extend(held)
-
-    def _check_early_end(self, held: list[Arrived]) -> None:
-        """Raise if an attempt ended before a token, without saying that it's over."""
-        finished = any(c.finish_reason for chunk, _, _ in held for c in chunk.choices)
-        if not finished and not self._reader.done:
-            raise InterruptedStreamError(len(held))
 
     async def _read(self) -> None:
         """Wait for bytes and push them to the reader."""
@@ -641,10 +656,13 @@ class ChatStream:
             call = getattr(observer, method, None)
             if call is None:
                 continue
+            began_ns = self._clock()
             try:
                 call(*arguments)
             except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 they aren't ours
+                self._observer_failures += 1
                 observer_failed(observer, error)
+            self._observer_ns += self._clock() - began_ns
 
 
 _failed_observers: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -730,12 +748,9 @@ def _loop_call_later(delay: float, callback: Callable[[], None]) -> asyncio.Time
 # --- Outcomes ----------------------------------------------------------------
 
 
-def _request_id_of(error: ChatStreamError | None) -> str | None:
-    return None if error is None else error.request_id
-
-
-def _status_of(error: ChatStreamError | None) -> int | None:
-    return error.status if isinstance(error, StatusError) else None
+def _finished(held: Iterable[Arrived]) -> bool:
+    """Whether a choice in these chunks said why it ended."""
+    return any(choice.finish_reason for chunk, _, _ in held for choice in chunk.choices)
 
 
 def _verdict_of(error: ChatStreamError) -> Verdict:

@@ -22,8 +22,8 @@ BUSY_NS = NS
 
 def _positive(_: object, attribute: object, value: float | None) -> None:
     name = getattr(attribute, "name", "timeout")
-    if value is not None and not value > 0:
-        raise RequestError(f"timeouts.{name}", str(value), "seconds above 0, or None")
+    if value is not None and not (isinstance(value, int | float) and value > 0):
+        raise RequestError(f"timeouts.{name}", repr(value), "seconds above 0, or None")
 
 
 @frozen
@@ -73,6 +73,8 @@ class Watchdog:
         self._expired = expired
         self._timer: TimerHandle | None = None
         self._stopped = False
+        self._sure = False
+        self._grace_ns = 0
         self._began_ns = 0
         self._attempt_ns: int | None = None
         self.waiting = False
@@ -115,8 +117,8 @@ class Watchdog:
         now = self._clock()
         # A clock that ran out on a busy caller counts once the stream waits again.
         ends = [
-            at if at > now or self._counts(error) else now + BUSY_NS
-            for at, error in self._deadlines()
+            at if at > now or self._counts(kind) else now + BUSY_NS
+            for at, kind, _ in self._deadlines()
         ]
         if self._attempt_ns is not None and self._timeouts.idle is not None:
             # A token may have come by then, from which this clock runs.
@@ -124,30 +126,44 @@ class Watchdog:
         if ends:
             self._timer = self._call_later(max(0.0, (min(ends) - now) / NS), self._look)
 
-    def _counts(self, error: StreamTimeoutError) -> bool:
+    def _counts(self, kind: type[StreamTimeoutError]) -> bool:
         """Whether time that is up is up now: a slow caller is no silent server."""
-        return self.waiting or isinstance(error, TotalTimeoutError)
+        return self.waiting or kind is TotalTimeoutError
 
-    def _deadlines(self) -> list[tuple[float, StreamTimeoutError]]:
+    def _deadlines(self) -> list[tuple[float, type[StreamTimeoutError], float]]:
+        """Return when which clock runs out, with its limit in seconds."""
         limits = self._timeouts
-        found: list[tuple[float, StreamTimeoutError]] = []
+        found: list[tuple[float, type[StreamTimeoutError], float]] = []
         if limits.total is not None:
-            found.append((self._began_ns + limits.total * NS, TotalTimeoutError(limits.total)))
+            found.append((self._began_ns + limits.total * NS, TotalTimeoutError, limits.total))
         if self._attempt_ns is None:
             return found
         if self.last_token_ns is None:
             if limits.first_token is not None:
-                error: StreamTimeoutError = FirstTokenTimeoutError(limits.first_token)
-                found.append((self._attempt_ns + limits.first_token * NS, error))
+                at = self._attempt_ns + limits.first_token * NS
+                found.append((at, FirstTokenTimeoutError, limits.first_token))
         elif limits.idle is not None:
-            found.append((self.last_token_ns + limits.idle * NS, IdleTimeoutError(limits.idle)))
+            at = max(self.last_token_ns + limits.idle * NS, self._grace_ns)
+            found.append((at, IdleTimeoutError, limits.idle))
         return found
 
     def _look(self) -> None:
         self._timer = None
         now = self._clock()
-        for at, error in self._deadlines():
-            if now >= at and self._counts(error):
-                self._expired(error)
+        for at, kind, limit in self._deadlines():
+            if now < at:
+                continue
+            if not self._counts(kind):
+                # When the caller comes back, what waits in the kernel needs a while.
+                self._grace_ns = now + 2 * BUSY_NS
+            elif self._sure:
+                self._expired(kind(limit))
                 return
+            else:
+                # Bytes may have come in this turn of the loop, or while it was
+                # blocked, and their reader hasn't run: let it, then look again.
+                self._sure = True
+                self._timer = self._call_later(0.0, self._look)
+                return
+        self._sure = False
         self._arm()

@@ -220,3 +220,12 @@ async def test_a_service_may_turn_retries_off():
         assert (1, DOWN) == await run(RetryPolicy(), DOWN)
     finally:
         stamina.set_active(True)
+
+
+@pytest.mark.parametrize("value", [None, "3"])
+def test_a_policy_is_made_of_numbers(value):
+    """
+    ``None`` is no way to turn retries off; 1 is.
+    """
+    with pytest.raises(RequestError, match="retry.attempts: expected a number from 1 on"):
+        RetryPolicy(value)

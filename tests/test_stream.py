@@ -2076,6 +2076,26 @@ async def test_the_time_of_an_observer_is_in_no_gap(clock):
     assert 0.1 == stream.report.duration
 
 
+async def test_what_observers_cost_is_told(clock):
+    """
+    Their time is measured and their failures are counted, for whoever wonders.
+    """
+
+    class Slow:
+        def first_token(self, start, wait):
+            clock.advance(0.25)
+            raise ValueError
+
+        def stream_ended(self, report):
+            self.report = report
+
+    slow = Slow()
+    stream = stream_of(clock, reads(*HELLO), observers=[slow])
+    await run(stream)
+
+    assert (0.25, 1) == (slow.report.observer_time, slow.report.observer_failures)
+
+
 # --- Of every recorded stream --------------------------------------------------------------
 
 STREAMS = Path(__file__).parent / "streams"
@@ -2150,3 +2170,54 @@ async def test_an_answer_that_was_cut_is_never_called_whole(name):
             for place, text in pieces(error.partial).items():
                 # The half of a character shows as U+FFFD until the other half comes.
                 assert whole[place].startswith(text.removesuffix("\ufffd"))
+
+
+# --- Ends that are easily missed -------------------------------------------------
+
+
+async def test_an_answer_of_a_finish_reason_alone_ends_with_the_clock(clock):
+    """
+    No token, no ``[DONE]``, no end of the body: the answer is whole all the same.
+    """
+    stream = stream_of(clock, (*reads(ROLE, STOP), (1, None)), timeouts=Timeouts(first_token=5))
+    asyncio.get_running_loop().call_soon(clock.advance, 5)
+
+    async with stream:
+        completion = await stream.collect()
+
+    assert Verdict.FINISHED is completion.verdict
+    assert 1 == len(stream.attempts)
+
+
+async def test_an_error_line_without_its_end_is_an_error(clock):
+    """
+    llama.cpp may be gone before the newline is.
+    """
+    stream = stream_of(
+        clock,
+        reads(ROLE, chunk("Hi"), b'error: {"message": "out of memory"}'),
+        retry=RetryPolicy(1),
+    )
+
+    with pytest.raises(UpstreamError, match="out of memory"):
+        await run_through(stream)
+
+    assert "Hi" == stream.completion.text
+
+
+async def test_an_attempt_that_broke_after_its_first_token_says_so(clock):
+    """
+    What ended an attempt is in the report wherever it happened.
+    """
+    stream = stream_of(clock, reads(ROLE, chunk("Hi")))
+
+    with pytest.raises(InterruptedStreamError) as caught:
+        await run_through(stream)
+
+    (attempt,) = caught.value.attempts
+    assert str(caught.value) == attempt.error
+
+
+async def run_through(stream):
+    async with stream:
+        await stream.collect()

@@ -263,3 +263,52 @@ def test_a_limit_need_not_be_whole_nanoseconds(limit):
     watched.clock.advance(1)
 
     assert [(FirstTokenTimeoutError, limit)] == [found[:2] for found in watched.expired]
+
+
+def test_bytes_that_came_in_the_same_turn_of_the_loop_are_in_time():
+    """
+    A loop that was blocked runs its timers before the reader of what had come.
+    """
+    watched = Watched(idle=60)
+    watched.token()
+
+    def reader_runs(delay, callback):
+        if delay == 0:
+            watched.token()
+        return watched.clock.call_later(delay, callback)
+
+    watched.dog._call_later = reader_runs
+    watched.clock.advance(60)
+    assert [] == watched.expired
+
+    watched.dog._call_later = watched._call_later
+    watched.clock.advance(60)
+    assert [(IdleTimeoutError, 60, 120)] == watched.expired
+
+
+def test_a_caller_who_is_back_gets_a_while_for_what_waits_in_the_kernel():
+    """
+    Reading had stopped because of the caller; it has to start again first.
+    """
+    watched = Watched(idle=60)
+    watched.token()
+    watched.dog.waiting = False
+    watched.clock.advance(60.5)
+    watched.dog.waiting = True
+
+    watched.clock.advance(1)
+    assert [] == watched.expired
+
+    watched.clock.advance(1)
+    assert [(IdleTimeoutError, 60, 62)] == watched.expired
+
+
+@pytest.mark.parametrize("value", ["5", b"5", [], object])
+def test_a_limit_is_a_number(value):
+    """
+    A setting read from the environment is text.
+    """
+    with pytest.raises(RequestError) as caught:
+        Timeouts(idle=value)
+
+    assert repr(value) == caught.value.seen
