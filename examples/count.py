@@ -1,7 +1,7 @@
 """Counts to 100 and tells when each piece came.
 
-    python examples/count.py                                # against a simulated server
-    OPENAI_API_KEY=… python examples/count.py gpt-4o-mini   # against OpenAI's
+python examples/count.py                                # against a simulated server
+OPENAI_API_KEY=… python examples/count.py gpt-4o-mini   # against OpenAI's
 """
 
 import asyncio
@@ -15,6 +15,7 @@ PROMPT = "Count to 100, with a comma between each number and no newlines. E.g., 
 
 
 async def count(session: ChatSession, model: str) -> None:
+    """Stream the answer to the end."""
     async with session.stream(model=model, messages=[user(PROMPT)], temperature=0) as stream:
         async for event in stream:
             print(f"Message received {event.elapsed:.2f} seconds after request: {event.delta}")
@@ -23,6 +24,7 @@ async def count(session: ChatSession, model: str) -> None:
 
 
 async def main() -> None:
+    """Ask the model that was named, or the simulated one."""
     async with contextlib.AsyncExitStack() as stack:
         if len(sys.argv) > 1:
             session, model = ChatSession(), sys.argv[1]

@@ -1,12 +1,13 @@
 """Streams as real servers send them, read as they should be."""
 
-import asyncio
 import json
 from pathlib import Path
 
 import pytest
 
 from chatstream import ChatStreamError, DecodeError, RetryPolicy, UpstreamError
+from chatstream.codec import load_object, read_chunk
+from chatstream.sse import SSEParser
 from chatstream.stream import ChatStream
 from chatstream.testing.clock import FakeClock
 from chatstream.testing.scripted import Scripted
@@ -22,15 +23,13 @@ async def read(body: bytes, *, choices: int = 1, size: int | None = None):
     steps = tuple((0.001, body[at : at + (size or len(body))]) for at in cuts)
     source = Scripted(clock, steps, choices=choices)
     stream = ChatStream(source, clock=clock, call_later=clock.call_later, retry=RetryPolicy(1))
-    events = []
     error = None
     try:
         async with stream:
-            async for event in stream:
-                events.append(event)
+            await stream.collect()
     except ChatStreamError as caught:
         error = caught
-    return stream, events, error
+    return stream, error
 
 
 def summary(stream, error):
@@ -93,6 +92,30 @@ def asked_choices(name):
 async def test_a_recorded_stream_is_read_whole(name, size):
     body = (STREAMS / f"{name}.sse").read_bytes()
 
-    stream, _, error = await read(body, choices=asked_choices(name), size=size)
+    stream, error = await read(body, choices=asked_choices(name), size=size)
 
     assert expected(name) == summary(stream, error)
+
+
+def first_token(body):
+    """Which of the events that are JSON objects is the first with a token, from 0."""
+    place = -1
+    for event in SSEParser().feed(body):
+        try:
+            raw = load_object(event.data)
+            place += 1
+            if any(choice.delta.bears_token for choice in read_chunk(raw).choices):
+                return place
+        except DecodeError:
+            continue
+    return None
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_first_token_is_found(name):
+    """
+    Roles, prompt filters, pings and empty deltas come before it and don't count.
+    """
+    want = json.loads((STREAMS / f"{name}.json").read_text())["first_token"]
+
+    assert want == first_token((STREAMS / f"{name}.sse").read_bytes())
