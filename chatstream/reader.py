@@ -117,12 +117,14 @@ class ChunkReader:
                 batches.popleft()
                 continue
             data = event.data
-            if not data or data.isspace():
-                continue
-            if data[0] == "[" and data.strip() == "[DONE]":
-                self.done = self.ended = True
-                batches.clear()
-                return None
+            if data[:1] != "{":
+                text = data.strip()
+                if not text:
+                    continue
+                if text == "[DONE]":
+                    self.done = self.ended = True
+                    batches.clear()
+                    return None
             is_error = event.event == "error"
             raw = _error_object(data) if is_error else codec.load_object(data)
             if is_error or "error" in raw or raw.get("object") == "error":
