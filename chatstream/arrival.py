@@ -70,6 +70,7 @@ class Tap(asyncio.Protocol):
         "_transport",
         "behind",
         "connected_ns",
+        "headers_ns",
         "newest_ns",
         "offsets",
         "paused_ns",
@@ -96,6 +97,8 @@ class Tap(asyncio.Protocol):
         """Who told the arrivals; the worst so far."""
         self.newest_ns = 0
         """When the newest read came, whatever it brought."""
+        self.headers_ns: int | None = None
+        """When the read came that brought the last of the headers, or a later one."""
         self.sent_ns: int | None = None
         """When the kernel had the whole request, as far as the socket knows."""
         self.connected_ns = None if self._socket is None else self._socket.connected_ns
@@ -115,6 +118,8 @@ class Tap(asyncio.Protocol):
         and are flagged if several reads may have brought them.
         """
         self._content = content
+        if self._early:
+            self.headers_ns = self._early[-1]
         if content.total_bytes and self._early:
             self.offsets.append((content.total_bytes, self._early[-1], len(self._early) > 1))
         self._early.clear()
@@ -221,6 +226,8 @@ class Arrivals:
         """Fill in what the socket knows better than aiohttp's tracing."""
         if self._tap is None:
             return
+        if self._tap.headers_ns is not None:
+            marks.headers_ns = self._tap.headers_ns
         if self._tap.sent_ns is not None and self._tap.sent_ns >= marks.started_ns:
             marks.sent_ns = self._tap.sent_ns
         if marks.reused is False:

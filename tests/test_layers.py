@@ -1,0 +1,135 @@
+"""The house: imports run one way, the core is pure, and `import chatstream` stays light."""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import chatstream
+
+PACKAGE = Path(chatstream.__file__).parent
+
+# A module knows the ones before it, never those after. Those in one row don't
+# know each other.
+ROWS = [
+    ["completion", "errors", "marks"],
+    ["sse", "messages", "report", "collector", "codec", "auth", "sockets", "timeouts", "retry"],
+    ["rules", "request", "events", "response", "phases", "arrival"],
+    ["reader"],
+    ["exchange", "stream"],
+    ["session"],
+    ["observers"],
+    ["chatstream"],  # the public names
+    ["testing"],
+    ["cli"],
+    ["__main__"],
+]
+ROW = {name: number for number, names in enumerate(ROWS) for name in names}
+
+PURE = [
+    "sse", "messages", "rules", "request", "completion", "codec", "collector", "marks", "report",
+    "events", "errors",
+]  # fmt: skip
+IMPURE = {"asyncio", "aiohttp", "time", "logging", "socket", "ssl", "threading", "selectors", "os"}
+
+
+def modules():
+    """Every file of the package, with the room it belongs to."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        first = path.relative_to(PACKAGE).parts[0]
+        room = "chatstream" if path == PACKAGE / "__init__.py" else first.removesuffix(".py")
+        yield path, room
+
+
+def imports(path):
+    """Names of the modules that *path* imports when it runs, also inside functions."""
+    tree = ast.parse(path.read_text("utf-8"))
+    skipped = {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for statement in node.body
+        for inner in ast.walk(statement)
+    }
+    for node in ast.walk(tree):
+        if node in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert 0 == node.level, f"{path}: a relative import"
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                yield whole if is_module(whole) else node.module
+
+
+def is_module(name):
+    place = PACKAGE.parent.joinpath(*name.split("."))
+    return place.with_suffix(".py").exists() or (place / "__init__.py").exists()
+
+
+def room_of(name):
+    """The room of an imported module of ours."""
+    parts = name.split(".")
+    return parts[1] if len(parts) > 1 else "chatstream"
+
+
+def fresh(code):
+    """Run *code* in an interpreter of its own and return the names of what is loaded then."""
+    code += "\nimport sys; print(*sys.modules)"
+    search = os.pathsep.join([str(PACKAGE.parent), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"PYTHONPATH": search.rstrip(os.pathsep)},
+    )
+    return set(done.stdout.split())
+
+
+def test_every_module_has_its_place():
+    assert {room for _, room in modules()} <= set(ROW), "give it a row in ROWS"
+
+
+@pytest.mark.parametrize(("path", "room"), [pytest.param(p, r, id=str(p)) for p, r in modules()])
+def test_imports_run_one_way(path, room):
+    ours = {room_of(name) for name in imports(path) if name.split(".")[0] == "chatstream"}
+    wrong = {other for other in ours if ROW[other] >= ROW[room] and other != room}
+
+    assert set() == wrong, f"{room} comes before them"
+
+
+@pytest.mark.parametrize("name", PURE)
+def test_the_core_is_pure(name):
+    """
+    No await, no socket, no clock, no logging: time is an argument.
+    """
+    path = PACKAGE / f"{name}.py"
+    found = {module.split(".")[0] for module in imports(path)}
+    waits = [
+        node
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.AsyncFunctionDef | ast.Await | ast.AsyncFor | ast.AsyncWith)
+    ]
+
+    assert set() == found & IMPURE
+    assert [] == waits
+
+
+def test_importing_chatstream_loads_only_what_it_needs():
+    loaded = fresh("import chatstream")
+    ours = {room_of(name) for name in loaded if name.split(".")[0] == "chatstream"}
+    foreign = {"cyclopts", "rich", "jiter", "opentelemetry", "prometheus_client", "uvloop"}
+
+    assert "chatstream.session" in loaded
+    assert set() == foreign & {name.split(".")[0] for name in loaded}
+    assert set() == {"testing", "cli", "bench", "cassette", "bots", "relay"} & ours
+
+
+def test_every_public_name_is_there():
+    assert sorted(chatstream.__all__) == sorted(set(chatstream.__all__))
+    assert all(hasattr(chatstream, name) for name in chatstream.__all__)
