@@ -45,6 +45,13 @@ def auth_headers(key: str | None, *, azure: bool, given: Mapping[str, str]) -> d
     return {"api-key": key} if azure else {"Authorization": f"Bearer {key}"}
 
 
-def redacted(text: str, key: str | None) -> str:
-    """Return *text* without *key*: some servers quote it back."""
-    return text.replace(key, "***") if key else text
+def redact(error: Exception, key: str | None) -> None:
+    """Take *key* out of what an error says: some servers quote it back."""
+    if not key:
+        return
+    for name, value in vars(error).items():
+        if isinstance(value, str):
+            setattr(error, name, value.replace(key, "***"))
+    error.args = tuple(
+        part.replace(key, "***") if isinstance(part, str) else part for part in error.args
+    )

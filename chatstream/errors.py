@@ -91,8 +91,12 @@ class ConnectError(ChatStreamError):
     """No answer began: the connection failed, or was closed before a byte came.
 
     ``reason`` says in which of the ways, ``retryable`` whether trying again
-    can help (it can't for a certificate that isn't trusted).
+    can help (it can't for a certificate that isn't trusted). ``reused`` says that
+    the connection had served before: the server's end of it may have been on its
+    way when the request was, which is no reason to wait before the next try.
     """
+
+    reused: bool = False
 
     def __init__(self, reason: ConnectFailure, host: str, detail: str = "") -> None:
         super().__init__(reason, host, detail)

@@ -20,7 +20,7 @@ from yarl import URL
 
 from chatstream import codec
 from chatstream.arrival import Arrivals, Read
-from chatstream.auth import ApiKey, auth_headers, key_of, redacted
+from chatstream.auth import ApiKey, auth_headers, key_of, redact
 from chatstream.completion import ChatCompletion
 from chatstream.errors import (
     BadRequestError,
@@ -47,6 +47,8 @@ DRAIN_TIMEOUT = 0.1
 """Seconds to wait after ``[DONE]`` for the end of the body, to reuse the connection."""
 
 OPENAI_HOST = "api.openai.com"
+
+PROXY_REFUSES = 407
 
 _LARGE = 1024 * 1024
 
@@ -161,6 +163,7 @@ class Exchange:
             return codec.read_completion(raw)
         except ChatStreamError as error:
             error.request_id = body.info.request_id
+            self.redact(error)
             raise
         finally:
             body.abort()  # unless it was read to its end
@@ -171,7 +174,7 @@ class Exchange:
             await slots.acquire()
         free = slots.release if slots is not None else _nothing
         try:
-            response = await self._send_afresh(marks)
+            response = await self._send(marks)
         except BaseException:
             free()
             raise
@@ -182,28 +185,23 @@ class Exchange:
             return body
         try:
             document = await body.document()
-        finally:
+        except BaseException:
             body.abort()
-        error = status_error(body.info, document)
-        error.message = redacted(error.message, self._key)
-        error.args = (error.status, error.message)
-        error.request_id = body.info.request_id
+            raise
+        await body.release()
+        proxy = self._endpoint.proxy
+        if body.info.status == PROXY_REFUSES and proxy is not None:
+            error: ChatStreamError = ConnectError("proxy", proxy.host or "", "status 407")
+            error.retryable = False
+        else:
+            error = status_error(body.info, document)
+            error.request_id = body.info.request_id
+        self.redact(error)
         raise error
 
-    async def _send_afresh(self, marks: ConnectionMarks) -> aiohttp.ClientResponse:
-        """Send the request, on another connection if the server had closed the one reused.
-
-        Its end may be on its way when we send: llama.cpp's server closes each
-        connection after a stream without saying so. That is no attempt that
-        failed, and no reason to wait.
-        """
-        while True:
-            marks.reused = None
-            try:
-                return await self._send(marks)
-            except ConnectError as error:
-                if error.reason != "disconnected" or not marks.reused:
-                    raise
+    def redact(self, error: ChatStreamError) -> None:
+        """Take the key out of an error, see :func:`chatstream.auth.redact`."""
+        redact(error, self._key)
 
     async def _send(self, marks: ConnectionMarks) -> aiohttp.ClientResponse:
         endpoint = self._endpoint
@@ -235,7 +233,8 @@ class Exchange:
                 trace_request_ctx=passage,
             )
         except (aiohttp.ClientError, OSError) as error:
-            failure = self._failure(error)
+            failure = self._failure(error, marks)
+            self.redact(failure)
             # What a connection that failed says holds no headers.
             cause = error if isinstance(error, aiohttp.ClientConnectorError) else None
         finally:
@@ -244,7 +243,7 @@ class Exchange:
             cause = None
         raise failure from cause
 
-    def _failure(self, error: Exception) -> ChatStreamError:
+    def _failure(self, error: Exception, marks: ConnectionMarks) -> ChatStreamError:
         """Return our error for one that ended a request before its headers."""
         host = self.host
         match error:
@@ -272,11 +271,13 @@ class Exchange:
                 # of 400 was never sent by anyone. From the second line on it
                 # quotes what came.
                 what = one_line(error.message.partition("\n")[0], 80).rstrip(":")
-                return ProtocolError(f"the answer isn't HTTP: {redacted(what, self._key)}")
+                return ProtocolError(f"the answer isn't HTTP: {what}")
             case aiohttp.InvalidURL():
                 return RequestError("base_url", "what can't be requested", "an http or https URL")
             case _:
-                return ConnectError("disconnected", host)
+                disconnected = ConnectError("disconnected", host)
+                disconnected.reused = bool(marks.reused)
+                return disconnected
 
 
 class HTTPBody:

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from attrs import field, frozen
 
-from chatstream.errors import ChatStreamError, RequestError, StatusError
+from chatstream.errors import ChatStreamError, ConnectError, RequestError, StatusError
 
 T = TypeVar("T")
 
@@ -33,7 +33,8 @@ class RetryPolicy:
     What can help is tried again: no connection, 408, 409, 429 and 5xx, an error
     or an end inside the stream, silence; all of them until the first token, and
     never after. The wait is what the server asked for (``Retry-After``), else
-    it doubles from half a second, with jitter; ``max_wait`` is its ceiling.
+    it doubles from half a second, with jitter; ``max_wait`` is its ceiling. There
+    is none after a reused connection turned out to be closed.
     """
 
     attempts: int = field(default=3, validator=_at_least(1))
@@ -71,5 +72,7 @@ class RetryPolicy:
         """Tell stamina whether to try again, or how long to wait before."""
         if not isinstance(error, ChatStreamError) or not error.retryable:
             return False
+        if isinstance(error, ConnectError) and error.reused:
+            return 0.0
         wait = error.retry_after if isinstance(error, StatusError) else None
         return True if wait is None else min(wait, self.max_wait)

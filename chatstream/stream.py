@@ -98,6 +98,9 @@ class Source(Protocol):
     async def open(self, marks: ConnectionMarks) -> Body:
         """Send the request and wait for the headers. Raises ``ChatStreamError``."""
 
+    def redact(self, error: ChatStreamError) -> None:
+        """Take out of an error what nobody may see."""
+
 
 @define
 class _AttemptState:
@@ -256,6 +259,7 @@ class ChatStream:
     def _fail(self, error: ChatStreamError) -> None:
         """End the stream with *error*, which takes along what is known."""
         self._error = type(error).__name__
+        self._source.redact(error)
         if self._attempts and self._attempts[-1].error is None:
             self._attempts[-1].failed(error)
         if isinstance(error, InterruptedStreamError):
@@ -600,6 +604,7 @@ class ChatStream:
                 attempt = self._attempts[-1]
                 if isinstance(error, InterruptedStreamError):
                     error.events = len(held)
+                self._source.redact(error)
                 attempt.failed(error)
                 self._abort()
                 try:

@@ -4,8 +4,8 @@ import traceback
 
 import pytest
 
-from chatstream.auth import auth_headers, key_of, redacted
-from chatstream.errors import RequestError
+from chatstream.auth import auth_headers, key_of, redact
+from chatstream.errors import RequestError, UpstreamError
 
 KEY = "sk-canary"
 
@@ -136,4 +136,10 @@ def test_a_key_quoted_back_is_hidden(expected, text, key):
     """
     Some servers do.
     """
-    assert expected == redacted(text, key)
+    error = UpstreamError(text)
+
+    redact(error, key)
+
+    assert expected == error.message
+    assert (expected,) == error.args
+    assert expected in str(error)

@@ -227,5 +227,5 @@ def test_a_policy_is_made_of_numbers(value):
     """
     ``None`` is no way to turn retries off; 1 is.
     """
-    with pytest.raises(RequestError, match="retry.attempts: expected a number from 1 on"):
+    with pytest.raises(RequestError, match=r"retry\.attempts: expected a number from 1 on"):
         RetryPolicy(value)

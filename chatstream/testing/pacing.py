@@ -278,6 +278,8 @@ class PacedStream:
                 data += b"0\r\n\r\n"
         self._send(head + data)
         if last:
+            # A write over TLS may pause and resume us, which plans another one.
+            self.cancel()
             self._done()
         else:
             self._wait()

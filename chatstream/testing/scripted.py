@@ -114,6 +114,9 @@ class Scripted:
         self.bodies.append(ScriptedBody(self._clock, attempt, self._info, self._turns))
         return self.bodies[-1]
 
+    def redact(self, error: ChatStreamError) -> None:
+        """Leave the error as it is: a script has no key."""
+
 
 async def _pass(turns: int) -> None:
     for _ in range(turns):
