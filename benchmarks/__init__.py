@@ -1,0 +1,1 @@
+"""Speed and truth of chat clients, side by side: ``python -m benchmarks``."""
