@@ -35,7 +35,6 @@ from chatstream.errors import (
     one_line,
 )
 from chatstream.marks import ConnectionMarks
-from chatstream.phases import Passage
 from chatstream.report import ArrivalSource
 from chatstream.response import MAX_DOCUMENT, ResponseInfo, status_error
 from chatstream.retry import RetryPolicy
@@ -216,7 +215,6 @@ class Exchange:
             }
         )
         headers.update(self._headers)
-        passage = Passage(marks)
         try:
             return await endpoint.http().post(
                 endpoint.url(self.model),
@@ -230,15 +228,13 @@ class Exchange:
                 proxy=endpoint.proxy,
                 ssl=endpoint.tls if endpoint.tls is not None else True,
                 raise_for_status=False,
-                trace_request_ctx=passage,
+                trace_request_ctx=marks,
             )
         except (aiohttp.ClientError, OSError) as error:
             failure = self._failure(error, marks)
             self.redact(failure)
             # What a connection that failed says holds no headers.
             cause = error if isinstance(error, aiohttp.ClientConnectorError) else None
-        finally:
-            passage.leave()
         if endpoint.proxy is not None:
             cause = None
         raise failure from cause

@@ -1,14 +1,14 @@
 """When a connection was looked up, opened, reused, and written to.
 
 aiohttp's tracing calls these for each request; the moments land in the
-:class:`~chatstream.marks.ConnectionMarks` of the :class:`Passage` that a request
-carries as its ``trace_request_ctx``.
+:class:`~chatstream.marks.ConnectionMarks` given as ``trace_request_ctx``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -17,7 +17,7 @@ import aiohttp
 from chatstream.marks import ConnectionMarks
 
 GATE_WIDTH = 2
-"""Requests that may be in the act of sending at a time; see :class:`Gate`."""
+"""Requests that may begin to send in one turn of the loop; see :class:`Gate`."""
 
 
 class Gate:
@@ -25,41 +25,42 @@ class Gate:
 
     A loop that has a thousand requests ready to send sends them all before it
     reads again; meanwhile the answers to the first ones wait in the kernel, which
-    merges them, and only the newest of merged bytes has a true arrival. With the
-    gate the loop comes to read between the sends.
+    merges them, and only the newest of merged bytes has a true arrival. Here a
+    few requests go in each turn of the loop, and between two turns it reads.
 
-    A slot is held from the moment a connection is at hand until the request has
-    been given to it: never while waiting for the network.
+    Nothing is held, so nothing can be forgotten: who has passed has passed. An
+    idle loop turns in microseconds, and the gate stands open.
     """
 
     def __init__(self, width: int = GATE_WIDTH) -> None:
-        self._slots = asyncio.Semaphore(width)
+        self._width = width
+        self._passed = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._turning = False
 
-    async def enter(self) -> Callable[[], None]:
-        """Wait for a slot; return what gives it back."""
-        await self._slots.acquire()
-        return self._slots.release
+    async def enter(self) -> None:
+        """Wait until it is our turn."""
+        loop = asyncio.get_running_loop()
+        if not self._turning:
+            self._turning = True
+            loop.call_soon(self._turn, loop)
+        if self._passed < self._width and not self._waiting:
+            self._passed += 1
+            return
+        turn = loop.create_future()
+        self._waiting.append(turn)
+        await turn
 
-
-class Passage:
-    """One request's way to its connection and through the gate."""
-
-    __slots__ = ("_leave", "marks")
-
-    def __init__(self, marks: ConnectionMarks) -> None:
-        self.marks = marks
-        self._leave: Callable[[], None] | None = None
-
-    async def enter(self, gate: Gate) -> None:
-        """Pass the gate."""
-        if self._leave is None:
-            self._leave = await gate.enter()
-
-    def leave(self) -> None:
-        """Give the slot back, if it is still held."""
-        leave, self._leave = self._leave, None
-        if leave is not None:
-            leave()
+    def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._passed = 0
+        while self._waiting and self._passed < self._width:
+            turn = self._waiting.popleft()
+            if not turn.done():  # else it was cancelled
+                turn.set_result(None)
+                self._passed += 1
+        self._turning = self._passed > 0
+        if self._turning:
+            loop.call_soon(self._turn, loop)
 
 
 def phase_trace(clock: Callable[[], int] = time.perf_counter_ns) -> aiohttp.TraceConfig:
@@ -68,36 +69,29 @@ def phase_trace(clock: Callable[[], int] = time.perf_counter_ns) -> aiohttp.Trac
 
     def at(name: str) -> Callable[[Any, Any, Any], Awaitable[None]]:
         async def mark(_session: Any, context: Any, _params: Any) -> None:
-            passage = context.trace_request_ctx
-            if isinstance(passage, Passage):
-                setattr(passage.marks, name, clock())
+            marks = context.trace_request_ctx
+            if isinstance(marks, ConnectionMarks):
+                setattr(marks, name, clock())
 
         return mark
 
     async def created(_session: Any, context: Any, _params: Any) -> None:
-        passage = context.trace_request_ctx
-        if isinstance(passage, Passage):
-            passage.marks.connect_end_ns = passage.marks.acquired_ns = clock()
-            passage.marks.reused = False
+        marks = context.trace_request_ctx
+        if isinstance(marks, ConnectionMarks):
+            marks.connect_end_ns = marks.acquired_ns = clock()
+            marks.reused = False
 
     async def reused(_session: Any, context: Any, _params: Any) -> None:
-        passage = context.trace_request_ctx
-        if isinstance(passage, Passage):
-            passage.marks.acquired_ns = clock()
-            passage.marks.reused = True
+        marks = context.trace_request_ctx
+        if isinstance(marks, ConnectionMarks):
+            marks.acquired_ns = clock()
+            marks.reused = True
 
     async def headers_ready(_session: Any, context: Any, _params: Any) -> None:
-        passage = context.trace_request_ctx
-        if isinstance(passage, Passage):
-            await passage.enter(gate)
-            passage.marks.gate_passed_ns = clock()
-
-    async def about_to_send(_session: Any, context: Any, _params: Any) -> None:
-        passage = context.trace_request_ctx
-        if isinstance(passage, Passage):
-            passage.marks.sent_ns = clock()
-            # The write comes right after this, without a wait in between.
-            asyncio.get_running_loop().call_soon(passage.leave)
+        marks = context.trace_request_ctx
+        if isinstance(marks, ConnectionMarks):
+            await gate.enter()
+            marks.gate_passed_ns = clock()
 
     trace = aiohttp.TraceConfig()
     trace.on_dns_resolvehost_start.append(at("dns_start_ns"))
@@ -107,5 +101,6 @@ def phase_trace(clock: Callable[[], int] = time.perf_counter_ns) -> aiohttp.Trac
     trace.on_connection_reuseconn.append(reused)
     # Despite its name this fires before anything is written.
     trace.on_request_headers_sent.append(headers_ready)
-    trace.on_request_chunk_sent.append(about_to_send)
+    # So does this; the last one counts, if the socket doesn't know better.
+    trace.on_request_chunk_sent.append(at("sent_ns"))
     return trace

@@ -1,5 +1,6 @@
 """Phases: where the time of one attempt goes before the first byte."""
 
+import asyncio
 import itertools
 from types import SimpleNamespace
 
@@ -7,6 +8,7 @@ import aiohttp
 import pytest
 
 from chatstream import ChatSession, RetryPolicy, stamping_session_options
+from chatstream.phases import Gate
 from chatstream.testing import Profile, SimulatedServer
 
 ASK = {"model": "m", "messages": [{"role": "user", "content": "count to 3"}]}
@@ -107,3 +109,58 @@ async def test_each_attempt_has_phases_of_its_own(server):
     assert len(attempts) > len(reports)
     assert all(attempt.phases.headers > 0 for attempt in attempts)
     assert all(report.phases == report.attempts[-1].phases for report in reports)
+
+
+async def test_two_requests_pass_the_gate_in_a_turn_of_the_loop():
+    """
+    Between two turns the loop reads.
+    """
+    gate = Gate(2)
+    passed = []
+
+    async def enter(number):
+        await gate.enter()
+        passed.append(number)
+
+    tasks = [asyncio.create_task(enter(number)) for number in range(7)]
+    turns = []
+    while len(passed) < 7:
+        await asyncio.sleep(0)
+        turns.append(len(passed))
+
+    assert list(range(7)) == passed
+    assert all(after - before <= 2 for before, after in itertools.pairwise([0, *turns]))
+    assert len(turns) <= 7
+    await asyncio.gather(*tasks)
+
+
+async def test_whoever_is_cancelled_at_the_gate_holds_nobody_up():
+    """
+    Connections that are given up mustn't stop the others.
+    """
+    gate = Gate(1)
+    tasks = [asyncio.create_task(gate.enter()) for _ in range(5)]
+    await asyncio.sleep(0)
+    for task in tasks[1:4]:
+        task.cancel()
+
+    done = await asyncio.gather(*tasks, return_exceptions=True)
+
+    assert [False, True, True, True, False] == [
+        isinstance(outcome, asyncio.CancelledError) for outcome in done
+    ]
+
+
+async def test_an_idle_gate_is_open():
+    """
+    A lone request doesn't wait, and leaves nothing behind that turns for ever.
+    """
+    gate = Gate(2)
+    for _ in range(3):
+        waiting = gate.enter()
+        with pytest.raises(StopIteration):
+            waiting.send(None)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert not gate._turning
