@@ -206,6 +206,18 @@ _TEXTS: tuple[tuple[str, Callable[..., StreamEvent], Callable[..., StreamEvent]]
 )
 
 
+def chunk_events(
+    chunk: ChatCompletionChunk, elapsed: float, arrived_ns: int, *, coalesced: bool
+) -> Iterator[StreamEvent]:
+    """Yield the events of a chunk that aren't about one of its choices."""
+    if chunk.usage is not None:
+        yield UsageEvent(
+            elapsed=elapsed, arrived_ns=arrived_ns, coalesced=coalesced, usage=chunk.usage
+        )
+    elif not chunk.choices:
+        yield OtherEvent(elapsed=elapsed, arrived_ns=arrived_ns, coalesced=coalesced, chunk=chunk)
+
+
 @define
 class _OpenChoice:
     """What of a choice has begun and isn't done."""
@@ -224,19 +236,6 @@ class EventTranslator:
     def __init__(self, collector: MessageCollector) -> None:
         self._collector = collector
         self._open: dict[int, _OpenChoice] = {}
-
-    def chunk(
-        self, chunk: ChatCompletionChunk, elapsed: float, arrived_ns: int, *, coalesced: bool
-    ) -> Iterator[StreamEvent]:
-        """Yield the events of a chunk that aren't about one of its choices."""
-        if chunk.usage is not None:
-            yield UsageEvent(
-                elapsed=elapsed, arrived_ns=arrived_ns, coalesced=coalesced, usage=chunk.usage
-            )
-        elif not chunk.choices:
-            yield OtherEvent(
-                elapsed=elapsed, arrived_ns=arrived_ns, coalesced=coalesced, chunk=chunk
-            )
 
     def delta(self, event: DeltaEvent) -> Iterator[StreamEvent]:
         """Yield the events of one choice's delta."""

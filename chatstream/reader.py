@@ -6,7 +6,6 @@ are none left. An error waits until the chunks before it have been taken.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -52,7 +51,7 @@ class ChunkReader:
         """Whether nothing more will be read: ``[DONE]`` or the end of the body came."""
         self.first_byte_ns: int | None = None
         self._parser = SSEParser(max_event_size=max_event_size)
-        self._batches: deque[_Batch] = deque()
+        self._batches: list[_Batch] = []
         self._failure: ChatStreamError | None = None
         self._head: bytearray | None = bytearray()  # of a body that has had no event yet
 
@@ -114,7 +113,7 @@ class ChunkReader:
             batch = batches[0]
             event = next(batch.events, None)
             if event is None:
-                batches.popleft()
+                del batches[0]
                 continue
             data = event.data
             if data[:1] != "{":

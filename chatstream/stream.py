@@ -37,7 +37,7 @@ from chatstream.errors import (
     StreamTimeoutError,
     UpstreamError,
 )
-from chatstream.events import DeltaEvent, EventTranslator, StreamEvent
+from chatstream.events import DeltaEvent, EventTranslator, StreamEvent, chunk_events
 from chatstream.marks import NS, ConnectionMarks, Marks, seconds
 from chatstream.reader import Arrived, ChunkReader
 from chatstream.report import (
@@ -158,7 +158,6 @@ class ChatStream:
         self._id = next(_stream_ids)
         self._marks = Marks(created_ns=0, scheduled_ns=scheduled_ns)
         self._collector = MessageCollector(expected_choices=source.choices)
-        self._translator = EventTranslator(self._collector)
         self._attempts: list[_AttemptState] = []
         self._verdict: Verdict | None = None
         self._error: str | None = None  # its class: the error itself would keep us alive
@@ -172,12 +171,14 @@ class ChatStream:
         self._reader = ChunkReader()
         self._rested_ns = 0
 
-        # The shared cursor: chunks held back, then the items of the current one.
+        # The shared cursor: chunks held back, then the items of the current one, both
+        # last first. Lists, because an empty deque takes 600 bytes of each stream.
         self._holding = True
         self._held_error: ChatStreamError | None = None
-        self._ready: deque[Arrived] = deque()
-        self._items: deque[DeltaEvent | StreamEvent] = deque()
-        self._typed: deque[StreamEvent] = deque()
+        self._ready: list[Arrived] = []
+        self._items: list[DeltaEvent | StreamEvent] = []
+        self._translator: EventTranslator | None = None
+        self._typed: deque[StreamEvent] | None = None
         self._half = ""
         self._iterator: weakref.ref[object] | None = None
         self._reading = False
@@ -358,6 +359,8 @@ class ChatStream:
 
     def events(self) -> AsyncIterator[StreamEvent]:
         """Iterate over typed events, one small class for each kind."""
+        if self._typed is None:
+            self._typed = deque()
         return self._claim(_Cursor(self, self._events_of, self._last_events, self._typed))
 
     async def collect(self) -> ChatCompletion:
@@ -393,11 +396,15 @@ class ChatStream:
     def _events_of(self, item: DeltaEvent | StreamEvent) -> Iterable[StreamEvent]:
         if not isinstance(item, DeltaEvent):
             return (item,)
+        if self._translator is None:
+            self._translator = EventTranslator(self._collector)
         return self._translator.delta(item)
 
     def _last_events(self) -> Iterable[StreamEvent]:
         left = self._verdict in {Verdict.CLOSED, Verdict.CANCELLED}
-        return () if left or self._error is not None else self._translator.end()
+        if left or self._error is not None or self._translator is None:
+            return ()
+        return self._translator.end()
 
     # --- The cursor ----------------------------------------------------------
 
@@ -411,7 +418,7 @@ class ChatStream:
             if self._verdict is not None:
                 return None
             if self._ready:
-                arrived: Arrived | None = self._ready.popleft()
+                arrived: Arrived | None = self._ready.pop()
             elif self._holding or self._held_error is not None:
                 return None
             else:
@@ -423,7 +430,7 @@ class ChatStream:
             if arrived is None:
                 return None
             self._accept(*arrived)
-        return self._items.popleft()
+        return self._items.pop()
 
     async def _more(self) -> bool:
         """Wait until there is more to step through; false at the end of the stream."""
@@ -462,6 +469,7 @@ class ChatStream:
         if marks.first_chunk_ns is None:
             marks.first_chunk_ns = arrived_ns
         elapsed = (arrived_ns - marks.created_ns) / NS
+        items: list[DeltaEvent | StreamEvent] = []
         for choice in chunk.choices:
             index, delta = choice.index, choice.delta
             content = delta.content
@@ -469,7 +477,7 @@ class ChatStream:
                 marks.token(index, arrived_ns, True)
             elif delta.bears_token:
                 marks.token(index, arrived_ns, delta.bears_output)
-            self._items.append(
+            items.append(
                 DeltaEvent(
                     elapsed,
                     arrived_ns,
@@ -482,9 +490,10 @@ class ChatStream:
                 )
             )
         if chunk.usage is not None or not chunk.choices:
-            self._items.extend(
-                self._translator.chunk(chunk, elapsed, arrived_ns, coalesced=coalesced)
-            )
+            items.extend(chunk_events(chunk, elapsed, arrived_ns, coalesced=coalesced))
+        if len(items) > 1:
+            items.reverse()
+        self._items = items
         marks.handed_lag_ns.append(self._clock() - arrived_ns)
         if waiting_for_token and marks.choices:
             self._on_first_token(chunk)
@@ -559,12 +568,13 @@ class ChatStream:
         first = not self._attempts
         if first:  # what the call itself took is part of the first attempt
             marks.started_ns = self._marks.created_ns
+        else:
+            self._watchdog.attempt(marks.started_ns)
         waited_ns = 0 if first else marks.started_ns - self._rested_ns
         state = _AttemptState(len(self._attempts) + 1, marks, waited_ns)
         self._attempts.append(state)
         self._marks.connection = marks
         self._reader = ChunkReader(max_event_size=self._max_event_size)
-        self._watchdog.attempt(marks.started_ns)
         try:
             self._body = await self._source.open(marks)
         except ChatStreamError as error:
@@ -615,7 +625,8 @@ class ChatStream:
                 # Without a further attempt, what came of this one is the answer.
                 if attempt is not self._attempts[-1]:
                     held.clear()
-        self._ready.extend(held)
+        held.reverse()
+        self._ready = held
 
     async def _read(self) -> None:
         """Wait for bytes and push them to the reader."""

@@ -35,6 +35,7 @@ from chatstream.events import (
     ToolCallDeltaEvent,
     ToolCallDoneEvent,
     UsageEvent,
+    chunk_events,
 )
 
 with_jiter = pytest.mark.skipif(find_spec("jiter") is None, reason="needs the extra jiter")
@@ -75,7 +76,7 @@ class Translation:
                 chunk,
             )
             events += self.translator.delta(delta)
-        events += self.translator.chunk(chunk, self.at / 10, self.at, coalesced=self.at % 2 == 0)
+        events += chunk_events(chunk, self.at / 10, self.at, coalesced=self.at % 2 == 0)
         return events
 
     def deltas(self, *deltas):
