@@ -33,7 +33,7 @@ from chatstream.errors import (
     UpstreamError,
 )
 from chatstream.events import DeltaEvent, StreamEvent
-from chatstream.messages import assistant, developer, image, system, text, tool, user
+from chatstream.messages import MessageParam, assistant, developer, image, system, text, tool, user
 from chatstream.report import Observer, StreamReport, StreamStart
 from chatstream.request import ChatParams, ChatRequest
 from chatstream.retry import RetryPolicy
@@ -64,6 +64,7 @@ __all__ = [
     "IdleTimeoutError",
     "InterruptedStreamError",
     "MessageCollector",
+    "MessageParam",
     "NotAnEventStreamError",
     "NotFoundError",
     "Observer",

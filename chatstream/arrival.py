@@ -23,6 +23,7 @@ is so slow that aiohttp stops reading, bytes wait in the kernel.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from collections.abc import Callable
@@ -74,6 +75,7 @@ class Tap(asyncio.Protocol):
         "newest_ns",
         "offsets",
         "paused_ns",
+        "rest",
         "secure",
         "sent_ns",
         "source",
@@ -108,6 +110,8 @@ class Tap(asyncio.Protocol):
         """How long reading had stopped because nobody took the bytes."""
         self.behind = False
         """Whether bytes may wait in the kernel, unread."""
+        self.rest = b""
+        """What was still unread when the connection broke."""
         self.offsets: deque[tuple[int, int, bool]] = deque()
         transport.set_protocol(self)
 
@@ -171,8 +175,13 @@ class Tap(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Pass it on, and see to it that whoever waits for the body hears of it."""
-        self._inner.connection_lost(exc)
         content = self._content
+        if content is not None and not content.is_eof() and content.exception() is None:
+            # Once it has an error, aiohttp's reader drops what nobody has read yet.
+            # It refuses if somebody waits, but then there is nothing.
+            with contextlib.suppress(RuntimeError):
+                self.rest = content.read_nowait()
+        self._inner.connection_lost(exc)
         # aiohttp 3.14 closes the connection at a chunk that is none, but never
         # wakes up who reads the body.
         if content is not None and not content.is_eof() and content.exception() is None:
@@ -239,7 +248,12 @@ class Arrivals:
 
         Raises what ``aiohttp.StreamReader.readany`` raises.
         """
-        data = await self._content.readany()
+        try:
+            data = await self._content.readany()
+        except (aiohttp.ClientError, HttpProcessingError, OSError):
+            if self._tap is None or not self._tap.rest:
+                raise
+            data, self._tap.rest = self._tap.rest, b""
         if not data:
             return []
         if self._tap is None:

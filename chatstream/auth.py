@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from chatstream.errors import RequestError
 
@@ -45,13 +45,32 @@ def auth_headers(key: str | None, *, azure: bool, given: Mapping[str, str]) -> d
     return {"api-key": key} if azure else {"Authorization": f"Bearer {key}"}
 
 
-def redact(error: Exception, key: str | None) -> None:
-    """Take *key* out of what an error says: some servers quote it back."""
-    if not key:
-        return
-    for name, value in vars(error).items():
-        if isinstance(value, str):
-            setattr(error, name, value.replace(key, "***"))
-    error.args = tuple(
-        part.replace(key, "***") if isinstance(part, str) else part for part in error.args
-    )
+def secrets_in(headers: Mapping[str, str]) -> list[str]:
+    """Return the values of headers that carry keys."""
+    return [
+        value.removeprefix("Bearer ")
+        for name, value in headers.items()
+        if name.lower() in {"authorization", "proxy-authorization", "cookie"}
+        or "key" in name.lower()
+    ]
+
+
+def redact(error: Exception, secrets: Iterable[str]) -> None:
+    """Take *secrets* out of what an error says: some servers quote a key back."""
+    for secret in filter(None, secrets):
+        for name, value in vars(error).items():
+            if isinstance(value, str):
+                setattr(error, name, _hidden(value, secret))
+        error.args = tuple(
+            _hidden(part, secret) if isinstance(part, str) else part for part in error.args
+        )
+
+
+def _hidden(text: str, secret: str) -> str:
+    """Return *text* without *secret*, nor a start of it where the text was cut."""
+    text = text.replace(secret, "***")
+    shortened = text.removesuffix("…")
+    for size in range(len(secret) - 1, 5, -1):
+        if shortened.endswith(secret[:size]):
+            return shortened[:-size] + "***"
+    return text

@@ -36,6 +36,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from chatstream.completion import ChatCompletion
     from chatstream.report import Attempt, StreamReport
+    from chatstream.response import ResponseInfo
     from chatstream.sse import ServerSentEvent
 
 
@@ -173,13 +174,15 @@ class StatusError(ChatStreamError):
         param: str | None = None,
         retry_after: float | None = None,
     ) -> None:
-        super().__init__(status, message)
         self.status = status
         self.message = one_line(message)
+        super().__init__(status, self.message)
         self.code = code
         self.type = type
         self.param = param
         self.retry_after = retry_after
+        self.response: ResponseInfo | None = None
+        """Status and headers, rate limits among them."""
         self.retryable = status in {408, 409, 429} or status >= 500  # noqa: PLR2004
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -258,9 +261,9 @@ class NotAnEventStreamError(ProtocolError):
     retryable = False
 
     def __init__(self, content_type: str | None, seen: str) -> None:
-        super().__init__(content_type, seen)
         self.content_type = content_type
         self.seen = one_line(seen, 512)
+        super().__init__(content_type, self.seen)
 
     def __str__(self) -> str:
         kind = one_line(self.content_type, 80) if self.content_type else "no content type"
@@ -294,10 +297,10 @@ class DecodeError(ProtocolError):
     """
 
     def __init__(self, path: str, expected: str, seen: str) -> None:
-        super().__init__(path, expected, seen)
         self.path = path
         self.expected = expected
         self.seen = one_line(seen, 120)
+        super().__init__(path, expected, self.seen)
 
     def __str__(self) -> str:
         return f"{self.path}: expected {self.expected}, got {self.seen}"
@@ -332,8 +335,8 @@ class UpstreamError(ChatStreamError):
         code: str | None = None,
         type: str | None = None,  # noqa: A002 the field's name on the wire
     ) -> None:
-        super().__init__(message)
         self.message = one_line(message)
+        super().__init__(self.message)
         self.code = code
         self.type = type
         self.retryable = True

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import io
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import aiohttp
@@ -20,8 +20,7 @@ from yarl import URL
 
 from chatstream import codec
 from chatstream.arrival import Arrivals, Read
-from chatstream.auth import ApiKey, auth_headers, key_of, redact
-from chatstream.completion import ChatCompletion
+from chatstream.auth import ApiKey, auth_headers, key_of, redact, secrets_in
 from chatstream.errors import (
     BadRequestError,
     ChatStreamError,
@@ -31,16 +30,11 @@ from chatstream.errors import (
     InterruptedStreamError,
     ProtocolError,
     RequestError,
-    TotalTimeoutError,
     one_line,
 )
 from chatstream.marks import ConnectionMarks
 from chatstream.report import ArrivalSource
 from chatstream.response import MAX_DOCUMENT, ResponseInfo, status_error
-from chatstream.retry import RetryPolicy
-
-MAX_ANSWER = 64 * 1024 * 1024
-"""Bytes read of an answer that isn't streamed."""
 
 DRAIN_TIMEOUT = 0.1
 """Seconds to wait after ``[DONE]`` for the end of the body, to reuse the connection."""
@@ -61,6 +55,8 @@ class Endpoint:
     api_version: str | None
     proxy: URL | None = field(repr=False)
     """Its user and password are in it."""
+    may_use_proxy: bool
+    """Whether requests may go through a proxy: ours, the environment's, or of a session."""
     tls: ssl.SSLContext | None
     user_agent: str
     clock: Callable[[], int]
@@ -108,70 +104,47 @@ class Exchange:
         usage_added: bool,
     ) -> None:
         self._endpoint = endpoint
-        self._body = body
+        self._body = dict(body)
         self._headers = headers
         self._connect_timeout = connect_timeout
         self._usage_added = usage_added
         self._payload = codec.encode(body)
         self._key: str | None = None
+        self._refusal = b""
+        self._slots: asyncio.Semaphore | None = None
         self.model: str = body["model"]
         self.choices: int = body.get("n") or 1
         self.host = endpoint.base_url.host or ""
+
+    def room(self) -> Awaitable[object] | None:
+        """Return the wait for a place among the requests in flight, if there is one.
+
+        Each :meth:`open` uses up one place; the end of its body gives it back.
+        """
+        self._slots = self._endpoint.slots()
+        return None if self._slots is None else self._slots.acquire()
 
     async def open(self, marks: ConnectionMarks) -> HTTPBody:
         """Send the request and wait for the headers. Raises ``ChatStreamError``."""
         try:
             return await self._open(marks)
-        except BadRequestError as error:
-            if not self._usage_added or not _is_about_usage(error):
+        except BadRequestError:
+            refused = any(name in self._refusal for name in (b"stream_options", b"include_usage"))
+            if not self._usage_added or not refused:
                 raise
-        # The server doesn't know stream_options, which the caller didn't ask for.
+        # The server doesn't know an option that the caller didn't ask for.
+        options = {k: v for k, v in self._body["stream_options"].items() if k != "include_usage"}
         self._body = {k: v for k, v in self._body.items() if k != "stream_options"}
+        if options:
+            self._body["stream_options"] = options
         self._payload = codec.encode(self._body)
         self._usage_added = False
+        if (room := self.room()) is not None:
+            await room
         return await self._open(marks)
 
-    async def complete(self, retry: RetryPolicy, total: float | None) -> ChatCompletion:
-        """Send the request and return its whole answer, with as many tries as allowed."""
-        scope = asyncio.timeout(total)
-        try:
-            async with scope:
-                try:
-                    return await self._complete()
-                except ChatStreamError as error:
-                    failure = error
-                return await retry.again(failure, self._complete)
-        except TimeoutError:
-            if not scope.expired() or total is None:
-                raise
-        raise TotalTimeoutError(total or 0.0)
-
-    async def _complete(self) -> ChatCompletion:
-        body = await self._open(ConnectionMarks(self._endpoint.clock()))
-        data = bytearray()
-        try:
-            while reads := await body.read():
-                for read in reads:
-                    data += read.data
-                if len(data) > MAX_ANSWER:
-                    msg = f"the answer has more than {MAX_ANSWER} bytes"
-                    raise ProtocolError(msg)
-            raw = codec.load_object(bytes(data))
-            if (failure := codec.read_error(raw)) is not None:
-                raise failure
-            return codec.read_completion(raw)
-        except ChatStreamError as error:
-            error.request_id = body.info.request_id
-            self.redact(error)
-            raise
-        finally:
-            body.abort()  # unless it was read to its end
-
     async def _open(self, marks: ConnectionMarks) -> HTTPBody:
-        slots = self._endpoint.slots()
-        if slots is not None:
-            await slots.acquire()
-        free = slots.release if slots is not None else _nothing
+        free = self._slots.release if self._slots is not None else _nothing
         try:
             response = await self._send(marks)
         except BaseException:
@@ -193,14 +166,14 @@ class Exchange:
             error: ChatStreamError = ConnectError("proxy", proxy.host or "", "status 407")
             error.retryable = False
         else:
+            self._refusal = document
             error = status_error(body.info, document)
-            error.request_id = body.info.request_id
         self.redact(error)
         raise error
 
     def redact(self, error: ChatStreamError) -> None:
-        """Take the key out of an error, see :func:`chatstream.auth.redact`."""
-        redact(error, self._key)
+        """Take keys out of an error, see :func:`chatstream.auth.redact`."""
+        redact(error, [self._key or "", *secrets_in(self._headers)])
 
     async def _send(self, marks: ConnectionMarks) -> aiohttp.ClientResponse:
         endpoint = self._endpoint
@@ -233,10 +206,11 @@ class Exchange:
         except (aiohttp.ClientError, OSError) as error:
             failure = self._failure(error, marks)
             self.redact(failure)
-            # What a connection that failed says holds no headers.
-            cause = error if isinstance(error, aiohttp.ClientConnectorError) else None
-        if endpoint.proxy is not None:
-            cause = None
+            cause: BaseException | None = None
+            if isinstance(error, aiohttp.ClientConnectorError):
+                # What a connection that failed says holds no headers, but the
+                # password of a proxy, if there may be one.
+                cause = error.os_error if endpoint.may_use_proxy else error
         raise failure from cause
 
     def _failure(self, error: Exception, marks: ConnectionMarks) -> ChatStreamError:
@@ -285,7 +259,8 @@ class HTTPBody:
         clock: Callable[[], int],
         freed: Callable[[], None],
     ) -> None:
-        self.info = ResponseInfo(response.status, response.headers)
+        # A copy, as aiohttp's view can't be pickled.
+        self.info = ResponseInfo(response.status, CIMultiDict(response.headers))
         self._response = response
         self._arrivals = Arrivals(response, clock)
         self._freed: Callable[[], None] | None = freed
@@ -358,11 +333,6 @@ class HTTPBody:
 
 def _nothing() -> None:
     pass
-
-
-def _is_about_usage(error: BadRequestError) -> bool:
-    text = f"{error.param} {error.message}"
-    return "stream_options" in text or "include_usage" in text
 
 
 def _tls_detail(error: Exception) -> str:

@@ -152,7 +152,12 @@ class AudioReference(Open):
 
 
 @frozen(eq=False, repr=False)
-class SystemMessage(Open):
+class AnyMessage(Open):
+    """What all messages are, so that a list of several kinds has a type."""
+
+
+@frozen(eq=False, repr=False)
+class SystemMessage(AnyMessage):
     """How the model shall behave."""
 
     role: Literal["system"] = field(default="system", init=False)
@@ -161,7 +166,7 @@ class SystemMessage(Open):
 
 
 @frozen(eq=False, repr=False)
-class DeveloperMessage(Open):
+class DeveloperMessage(AnyMessage):
     """How the model shall behave; reasoning models take it for ``system``."""
 
     role: Literal["developer"] = field(default="developer", init=False)
@@ -170,7 +175,7 @@ class DeveloperMessage(Open):
 
 
 @frozen(eq=False, repr=False)
-class UserMessage(Open):
+class UserMessage(AnyMessage):
     """What the user says and shows: text, or parts as ``[text(…), image(…)]``."""
 
     role: Literal["user"] = field(default="user", init=False)
@@ -179,7 +184,7 @@ class UserMessage(Open):
 
 
 @frozen(eq=False, repr=False)
-class AssistantMessage(Open):
+class AssistantMessage(AnyMessage):
     """What the model answered before.
 
     ``content`` may be left out beside a call, a refusal, audio or reasoning. A
@@ -201,7 +206,7 @@ class AssistantMessage(Open):
 
 
 @frozen(eq=False, repr=False)
-class ToolMessage(Open):
+class ToolMessage(AnyMessage):
     """What a tool returned for the call ``tool_call_id``."""
 
     role: Literal["tool"] = field(default="tool", init=False)
@@ -210,7 +215,7 @@ class ToolMessage(Open):
 
 
 @frozen(eq=False, repr=False)
-class FunctionMessage(Open):
+class FunctionMessage(AnyMessage):
     """What a function returned. Deprecated, for ``ToolMessage``."""
 
     role: Literal["function"] = field(default="function", init=False)
@@ -218,16 +223,7 @@ class FunctionMessage(Open):
     name: str = field(kw_only=True)
 
 
-MessageParam: TypeAlias = (
-    SystemMessage
-    | DeveloperMessage
-    | UserMessage
-    | AssistantMessage
-    | ToolMessage
-    | FunctionMessage
-    | Message
-    | JSONMapping
-)
+MessageParam: TypeAlias = AnyMessage | Message | JSONMapping
 """What may stand in ``messages``; ``Message`` is a completion's."""
 
 # The short names, for conversations: [system("Be brief."), user("Hi")].

@@ -78,8 +78,9 @@ class ChunkReader:
             events = error.events
             self._failure = error
         for before, line in reversed(parser.unknown_fields):
-            if line.startswith(b"error:"):  # llama.cpp's way
-                text = line[6:].decode("utf-8", "replace")
+            # llama.cpp's way, and that of proxies which end a stream with plain JSON.
+            if line.startswith((b"error:", b'{"error"')):
+                text = line.removeprefix(b"error:").decode("utf-8", "replace")
                 events.insert(before, ServerSentEvent("error", text))
         if events:
             self._head = None
@@ -124,6 +125,8 @@ class ChunkReader:
                     self.done = self.ended = True
                     batches.clear()
                     return None
+                if event.event not in {"message", "error"} and not text.startswith("{"):
+                    continue  # a server's own kind of event, such as a ping
             is_error = event.event == "error"
             raw = _error_object(data) if is_error else codec.load_object(data)
             if is_error or "error" in raw or raw.get("object") == "error":

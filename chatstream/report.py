@@ -95,7 +95,7 @@ class ChoiceReport:
     index: int
     time_to_first_token: float | None
     time_to_first_output: float | None
-    inter_chunk_latencies: tuple[float, ...]
+    inter_chunk_latencies: tuple[float, ...] = field(repr=False)
     duration: float | None
     finish_reason: str | None
 
@@ -174,7 +174,7 @@ class StreamReport:
     """First token-bearing event."""
     time_to_first_output: float | None = None
     """First token-bearing event that isn't reasoning."""
-    inter_chunk_latencies: tuple[float, ...] = ()
+    inter_chunk_latencies: tuple[float, ...] = field(default=(), repr=False)
     """Gaps between neighbouring token-bearing events of one choice."""
     time_per_output_token: float | None = None
     """Mean time per token after the first event, by the server's own count."""
@@ -293,6 +293,7 @@ def report_of(
     connection = marks.connection or ConnectionMarks(created)
     reasons = finish_reasons or {}
     choices = sorted(marks.choices.items())
+    gaps = {index: choice.inter_chunk_latencies() for index, choice in choices}
     return StreamReport(
         verdict=verdict,
         created_ns=created,
@@ -302,9 +303,9 @@ def report_of(
         time_to_first_chunk=seconds(created, marks.first_chunk_ns),
         time_to_first_token=seconds(created, marks.first_token_ns),
         time_to_first_output=seconds(created, marks.first_output_ns),
-        inter_chunk_latencies=tuple(
-            gap for _, choice in choices for gap in choice.inter_chunk_latencies()
-        ),
+        inter_chunk_latencies=gaps[choices[0][0]]
+        if len(choices) == 1
+        else tuple(gap for index, _ in choices for gap in gaps[index]),
         time_per_output_token=_time_per_output_token(marks, usage),
         duration=seconds(created, marks.last_token_ns),
         stream_end=seconds(created, marks.end_ns),
@@ -313,7 +314,7 @@ def report_of(
                 index=index,
                 time_to_first_token=seconds(created, choice.first_token_ns),
                 time_to_first_output=seconds(created, choice.first_output_ns),
-                inter_chunk_latencies=choice.inter_chunk_latencies(),
+                inter_chunk_latencies=gaps[index],
                 duration=seconds(created, choice.last_token_ns),
                 finish_reason=reasons.get(index),
             )

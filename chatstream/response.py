@@ -123,10 +123,10 @@ def status_error(info: ResponseInfo, body: bytes) -> StatusError:
     else:
         found = codec.read_error(raw, is_error=True) or UpstreamError("")
         message, code, type_ = found.message or text, found.code, found.type
-        error = raw.get("error")
-        if isinstance(error, dict) and isinstance(error.get("param"), str):
-            param = error["param"]
-    error_ = kind(
+        inner = raw.get("error")
+        if isinstance(inner, dict) and isinstance(inner.get("param"), str):
+            param = inner["param"]
+    error = kind(
         info.status,
         message,
         code=code,
@@ -136,10 +136,12 @@ def status_error(info: ResponseInfo, body: bytes) -> StatusError:
     )
     match info.headers.get("x-should-retry", "").lower():
         case "true":
-            error_.retryable = True
+            error.retryable = True
         case "false":
-            error_.retryable = False
-    return error_
+            error.retryable = False
+    error.response = info
+    error.request_id = info.request_id
+    return error
 
 
 def _origin(location: str | None) -> str:
@@ -170,4 +172,7 @@ def document_error(info: ResponseInfo, body: bytes) -> ChatStreamError:
     else:
         if (error := codec.read_error(raw)) is not None:
             return error
+        if "choices" in raw:  # not ours to show
+            whole = f"a whole answer of {len(body)} bytes that isn't streamed"
+            return NotAnEventStreamError(info.content_type, whole)
     return NotAnEventStreamError(info.content_type, body[:2048].decode("utf-8", "replace"))

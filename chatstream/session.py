@@ -26,13 +26,14 @@ from chatstream.errors import RequestError
 from chatstream.exchange import Endpoint, Exchange
 from chatstream.phases import phase_trace
 from chatstream.report import Observer
-from chatstream.request import ChatParams, ChatRequest, wire
+from chatstream.request import ChatParams, ChatRequest, StreamOptions, wire
 from chatstream.retry import RetryPolicy
 from chatstream.rules import check, check_json
 from chatstream.sockets import stamped_socket
 from chatstream.sse import DEFAULT_MAX_EVENT_SIZE
 from chatstream.stream import ChatStream
 from chatstream.timeouts import Timeouts
+from chatstream.whole import WholeAnswer
 
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
 USER_AGENT = "chatstream"
@@ -86,6 +87,7 @@ class ChatSession:
             api_key=api_key,
             api_version=api_version,
             proxy=None if proxy is None else _checked_proxy(proxy),
+            may_use_proxy=proxy is not None or trust_env or http is not None,
             tls=tls,
             user_agent=USER_AGENT,
             clock=clock,
@@ -139,7 +141,8 @@ class ChatSession:
         """Close the connections; streams still running end with verdict ``closed``."""
         self._closed = True
         for stream in tuple(self._streams):
-            await stream.aclose()
+            if stream.entered:  # else it says so when it is
+                await stream.aclose()
         self._http = None
         life, self._http_life = self._http_life, None
         if life is not None:
@@ -191,18 +194,32 @@ class ChatSession:
         *,
         timeouts: Timeouts | None = None,
         retry: RetryPolicy | None = None,
+        observers: Sequence[Observer] | None = None,
         extra_headers: Mapping[str, str] | None = None,
         extra_body: Mapping[str, Any] | None = None,
         validate: bool | None = None,
+        scheduled_ns: int | None = None,
         **params: Unpack[ChatParams],
     ) -> ChatCompletion:
         """Return an answer that isn't streamed; same parameters as :meth:`stream`.
 
-        Of the timeouts, ``connect`` and ``total`` apply.
+        Such an answer comes all at once, when its last token is made: the timeout
+        ``first_token`` runs until it begins to come. Observers get a report
+        without the latencies of a stream.
         """
+        if params.get("stream_options") is not None and self._validates(validate):
+            seen = "options of a stream"
+            raise RequestError("stream_options", seen, "nothing where nothing is streamed")
         chat = self._request(request, params, extra_body, validate)
-        exchange = self._exchange(chat, extra_headers, validate, timeouts, stream=False)
-        return await exchange.complete(retry or self._retry, (timeouts or self._timeouts).total)
+        answer = WholeAnswer(
+            self._exchange(chat, extra_headers, validate, timeouts, stream=False),
+            timeouts=timeouts or self._timeouts,
+            retry=retry or self._retry,
+            observers=self._observers + tuple(observers or ()),
+            clock=self._clock,
+            scheduled_ns=scheduled_ns,
+        )
+        return await answer.get()
 
     def _request(
         self,
@@ -240,7 +257,7 @@ class ChatSession:
             body,
             headers=_merged(self._headers, _checked_headers("extra_headers", extra_headers)),
             connect_timeout=(timeouts or self._timeouts).connect,
-            usage_added=stream and chat.stream_options is None,
+            usage_added=stream and not _asks_for_usage(chat.stream_options),
         )
 
     def _enter_loop(self) -> None:
@@ -280,6 +297,13 @@ class ChatSession:
         if self._max_in_flight is not None and self._slots is None:
             self._slots = asyncio.Semaphore(self._max_in_flight)
         return self._slots
+
+
+def _asks_for_usage(options: StreamOptions | Mapping[str, Any] | None) -> bool:
+    """Whether the caller said that usage is wanted, or isn't."""
+    if isinstance(options, StreamOptions):
+        return options.include_usage is not None
+    return options is not None and options.get("include_usage") is not None
 
 
 async def _life(http: aiohttp.ClientSession) -> AsyncGenerator[None]:

@@ -13,23 +13,23 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import logging
 import time
 import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 import attrs
-from attrs import define
 
 from chatstream.arrival import Read
+from chatstream.attempts import AttemptState
 from chatstream.collector import MessageCollector
 from chatstream.completion import ChatCompletion, ChatCompletionChunk, Verdict, whole_text
 from chatstream.errors import (
     ChatStreamError,
     ConnectError,
+    DecodeError,
     InterruptedStreamError,
     NotAnEventStreamError,
     RequestError,
@@ -39,12 +39,12 @@ from chatstream.errors import (
 )
 from chatstream.events import DeltaEvent, EventTranslator, StreamEvent, chunk_events
 from chatstream.marks import NS, ConnectionMarks, Marks, seconds
+from chatstream.observing import notify
 from chatstream.reader import Arrived, ChunkReader
 from chatstream.report import (
     ArrivalSource,
     Attempt,
     Observer,
-    Phases,
     StreamReport,
     StreamStart,
     report_of,
@@ -55,8 +55,6 @@ from chatstream.sse import DEFAULT_MAX_EVENT_SIZE
 from chatstream.timeouts import CallLater, Timeouts, Watchdog
 
 T = TypeVar("T")
-
-logger = logging.getLogger("chatstream")
 
 MAX_HELD_BACK = 256
 """Events kept back while no token has come; from there they are handed out."""
@@ -95,34 +93,14 @@ class Source(Protocol):
     choices: int
     """The number of choices that was asked for."""
 
+    def room(self) -> Awaitable[object] | None:
+        """Return the wait for a place among the requests in flight, if there is one."""
+
     async def open(self, marks: ConnectionMarks) -> Body:
         """Send the request and wait for the headers. Raises ``ChatStreamError``."""
 
     def redact(self, error: ChatStreamError) -> None:
         """Take out of an error what nobody may see."""
-
-
-@define
-class _AttemptState:
-    """One try, while it goes on and after."""
-
-    number: int
-    marks: ConnectionMarks
-    waited_ns: int = 0
-    info: ResponseInfo | None = None
-    status: int | None = None
-    request_id: str | None = None
-    error: str | None = None
-
-    def answered(self, info: ResponseInfo) -> None:
-        """Note the head of the response."""
-        self.info, self.status, self.request_id = info, info.status, info.request_id
-
-    def failed(self, error: ChatStreamError) -> None:
-        """Note what ended the attempt; not the error itself, which refers to all around it."""
-        self.error = str(error)
-        if isinstance(error, StatusError):
-            self.status, self.request_id = error.status, error.request_id
 
 
 class ChatStream:
@@ -158,7 +136,7 @@ class ChatStream:
         self._id = next(_stream_ids)
         self._marks = Marks(created_ns=0, scheduled_ns=scheduled_ns)
         self._collector = MessageCollector(expected_choices=source.choices)
-        self._attempts: list[_AttemptState] = []
+        self._attempts: list[AttemptState] = []
         self._verdict: Verdict | None = None
         self._error: str | None = None  # its class: the error itself would keep us alive
         self._entered = False
@@ -266,11 +244,11 @@ class ChatStream:
         if isinstance(error, InterruptedStreamError):
             error.events = self._marks.events
         self._abort()
-        self._end(_verdict_of(error))
+        self._end(verdict_of_error(error))
         error.partial = self.completion
         error.report = self.report
         error.attempts = self.attempts
-        if self.response is not None:
+        if error.request_id is None and self.response is not None:
             error.request_id = self.response.request_id
 
     def _abort(self) -> None:
@@ -286,6 +264,11 @@ class ChatStream:
         self._abort()
 
     # --- What is known -------------------------------------------------------
+
+    @property
+    def entered(self) -> bool:
+        """Whether the request was sent, or is about to be."""
+        return self._entered
 
     @property
     def verdict(self) -> Verdict:
@@ -334,18 +317,7 @@ class ChatStream:
     @property
     def attempts(self) -> tuple[Attempt, ...]:
         """Every try so far."""
-        return tuple(
-            Attempt(
-                number=attempt.number,
-                started=(attempt.marks.started_ns - self._marks.created_ns) / NS,
-                waited=attempt.waited_ns / NS,
-                status=attempt.status,
-                request_id=attempt.request_id,
-                error=attempt.error,
-                phases=Phases.of(attempt.marks),
-            )
-            for attempt in self._attempts
-        )
+        return tuple(attempt.told(self._marks.created_ns) for attempt in self._attempts)
 
     # --- What is handed out --------------------------------------------------
 
@@ -425,8 +397,12 @@ class ChatStream:
                 try:
                     arrived = self._reader.take()
                 except ChatStreamError as error:
-                    self._fail(error)
-                    raise
+                    if not (isinstance(error, DecodeError) and self._collector.all_finished):
+                        self._fail(error)
+                        raise
+                    # Whatever this was, the answer was whole before it.
+                    self._reader.ended = True
+                    return None
             if arrived is None:
                 return None
             self._accept(*arrived)
@@ -551,7 +527,7 @@ class ChatStream:
         finally:
             self._scope = None
         expired, self._expired = self._expired, None
-        if expired is not None and self._attempts[-1].error is None:
+        if expired is not None and self._attempts and self._attempts[-1].error is None:
             self._attempts[-1].failed(expired)
             if self._body is not None:  # it may have been opened at the last moment
                 self._body.abort()
@@ -568,10 +544,14 @@ class ChatStream:
         first = not self._attempts
         if first:  # what the call itself took is part of the first attempt
             marks.started_ns = self._marks.created_ns
-        else:
-            self._watchdog.attempt(marks.started_ns)
+        room = self._source.room()
+        if room is not None:
+            self._watchdog.rest()
+            await room
+        if room is not None or not first:
+            self._watchdog.attempt(self._clock())
         waited_ns = 0 if first else marks.started_ns - self._rested_ns
-        state = _AttemptState(len(self._attempts) + 1, marks, waited_ns)
+        state = AttemptState(len(self._attempts) + 1, marks, waited_ns)
         self._attempts.append(state)
         self._marks.connection = marks
         self._reader = ChunkReader(max_event_size=self._max_event_size)
@@ -581,7 +561,7 @@ class ChatStream:
             state.failed(error)
             self._rest()
             raise
-        state.answered(self._body.info)
+        state.info = self._body.info
         if marks.headers_ns is None:
             marks.headers_ns = self._clock()
         self._watchdog.waiting = False  # from here on it's the caller who may be slow
@@ -667,37 +647,10 @@ class ChatStream:
         )
 
     def _notify(self, method: str, *arguments: Any) -> None:
-        """Tell the observers; what they raise is logged once each, and harms nothing."""
-        for observer in self._observers:
-            call = getattr(observer, method, None)
-            if call is None:
-                continue
-            began_ns = self._clock()
-            try:
-                call(*arguments)
-            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 they aren't ours
-                self._observer_failures += 1
-                observer_failed(observer, error)
-            self._observer_ns += self._clock() - began_ns
-
-
-_failed_observers: weakref.WeakSet[Any] = weakref.WeakSet()
-
-
-def observer_failed(observer: object, error: BaseException) -> None:
-    """Log an observer's first failure; its message isn't ours to show."""
-    try:
-        known = observer in _failed_observers
-        _failed_observers.add(observer)
-    except TypeError:  # it can't be hashed or referred to weakly: its class can
-        known = type(observer) in _failed_observers
-        _failed_observers.add(type(observer))
-    if not known:
-        logger.error(
-            "observer %s raised %s; further failures of it are not logged",
-            type(observer).__name__,
-            type(error).__name__,
-        )
+        """Tell the observers, and note what it costs."""
+        began_ns = self._clock()
+        self._observer_failures += notify(self._observers, method, *arguments)
+        self._observer_ns += self._clock() - began_ns
 
 
 # --- Cursors -----------------------------------------------------------------
@@ -769,7 +722,8 @@ def _finished(held: Iterable[Arrived]) -> bool:
     return any(choice.finish_reason for chunk, _, _ in held for choice in chunk.choices)
 
 
-def _verdict_of(error: ChatStreamError) -> Verdict:
+def verdict_of_error(error: ChatStreamError) -> Verdict:
+    """Return how a call ended that raised *error*."""
     match error:
         case StreamTimeoutError():
             return Verdict.TIMEOUT

@@ -374,6 +374,10 @@ class Content:
         self.total_bytes += len(data)
         self.waiting += data
 
+    def read_nowait(self):
+        data, self.waiting = self.waiting, b""
+        return data
+
     async def readany(self):
         data, self.waiting = self.waiting, b""
         return data

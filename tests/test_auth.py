@@ -128,7 +128,6 @@ def test_the_callers_own_headers_come_first(expected, key, azure, given):
     [
         ("Wrong key: ***, ***", f"Wrong key: {KEY}, {KEY}", KEY),
         ("all is well", "all is well", KEY),
-        ("abc", "abc", None),
         ("abc", "abc", ""),  # which is in every text
     ],
 )
@@ -138,7 +137,7 @@ def test_a_key_quoted_back_is_hidden(expected, text, key):
     """
     error = UpstreamError(text)
 
-    redact(error, key)
+    redact(error, [key])
 
     assert expected == error.message
     assert (expected,) == error.args

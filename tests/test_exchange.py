@@ -34,6 +34,7 @@ from chatstream import (
     UpstreamError,
     Verdict,
     exchange,
+    whole,
 )
 from chatstream.testing import Profile, SimulatedServer
 
@@ -592,7 +593,7 @@ async def test_a_whole_answer_that_cannot_be_read(raw_server, wire, body):
 
 
 async def test_a_whole_answer_that_is_too_large(raw_server, wire, monkeypatch):
-    monkeypatch.setattr(exchange, "MAX_ANSWER", 1000)
+    monkeypatch.setattr(whole, "MAX_ANSWER", 1000)
     raw = await raw_server(wire.response(b" " * 2000, content_type="application/json"))
     async with ChatSession(raw.base_url, "k", retry=ONCE) as session:
         with pytest.raises(ProtocolError, match="1000"):

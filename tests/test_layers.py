@@ -17,9 +17,10 @@ PACKAGE = Path(chatstream.__file__).parent
 ROWS = [
     ["completion", "errors", "marks"],
     ["sse", "messages", "report", "collector", "codec", "auth", "sockets", "timeouts", "retry"],
-    ["rules", "request", "events", "response", "phases", "arrival"],
-    ["reader"],
+    ["rules", "request", "events", "response", "phases", "arrival", "observing"],
+    ["reader", "attempts"],
     ["exchange", "stream"],
+    ["whole"],
     ["session"],
     ["observers"],
     ["chatstream"],  # the public names

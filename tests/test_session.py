@@ -16,6 +16,10 @@ from chatstream import (
     ChatRequest,
     ChatSession,
     ConnectTimeoutError,
+    FirstTokenTimeoutError,
+    InterruptedStreamError,
+    NotFoundError,
+    RateLimitError,
     RequestError,
     RequestWarning,
     RetryPolicy,
@@ -24,6 +28,7 @@ from chatstream import (
     Verdict,
     stamping_session_options,
 )
+from chatstream.observers.memory import MemoryRecorder
 from chatstream.report import ArrivalSource
 from chatstream.session import DEFAULT_BASE_URL
 from chatstream.testing import Profile, SimulatedServer
@@ -630,9 +635,108 @@ async def test_create_takes_no_longer_than_total(server, session):
         await session.create(ASK, timeouts=Timeouts(total=0.01))
 
     assert isinstance(caught.value, TimeoutError)
-    assert caught.value.__cause__ is caught.value.__context__ is None
+    assert caught.value.__suppress_context__
+    assert (1, Verdict.TIMEOUT) == (len(caught.value.attempts), caught.value.report.verdict)
     async with asyncio.timeout(5):
         await server.until(lambda s: s.open_connections == 0)
+
+
+async def test_create_waits_for_the_answer_to_begin_no_longer_than_for_a_first_token(server):
+    """
+    A server that takes the request and stays mute is no reason to wait for ever.
+    """
+    server.profile = Profile(time_to_first_token=60)
+    limits = Timeouts(first_token=0.01)
+    async with ChatSession(server.base_url, retry=RetryPolicy(2, max_wait=0)) as session:
+        with pytest.raises(FirstTokenTimeoutError) as caught:
+            await session.create(ASK, timeouts=limits)
+
+    assert 2 == len(caught.value.attempts)
+
+
+async def test_create_tells_observers_as_a_stream_does(server):
+    """
+    Whoever counts calls counts these too.
+    """
+    ours, theirs = MemoryRecorder(), MemoryRecorder()
+    async with ChatSession(server.base_url, observers=[ours], retry=ONCE) as session:
+        await session.create(ASK, observers=[theirs])
+        with pytest.raises(NotFoundError) as caught:
+            await session.create(ASK, model="no-such-model")
+
+    assert {Verdict.FINISHED: 1, Verdict.HTTP_ERROR: 1} == ours.outcomes
+    assert {Verdict.FINISHED: 1} == theirs.outcomes
+    (report,) = theirs.reports
+    assert report.completion_tokens > 0
+    assert report.stream_end > report.phases.headers > 0
+    assert report.time_to_first_token is None
+    assert 404 == caught.value.report.status == caught.value.attempts[0].status
+
+
+async def test_options_of_a_stream_are_no_options_of_create(session):
+    with pytest.raises(RequestError, match="stream_options"):
+        await session.create(ASK, stream_options={"include_usage": True})
+
+
+async def test_waiting_for_room_is_no_silence_of_the_server(server):
+    """
+    A queue of our own must not use up the time for the first token.
+    """
+    server.profile = Profile(time_to_first_token=0.05, gap=0.1, tokens=4)
+    limits = Timeouts(first_token=0.3)
+    async with ChatSession(
+        server.base_url, retry=ONCE, max_in_flight=1, timeouts=limits
+    ) as session:
+        streams = await asyncio.gather(*(ask(session) for _ in range(3)))
+
+    assert [Verdict.FINISHED] * 3 == [stream.verdict for stream in streams]
+    assert streams[-1].report.phases.pool > 0.3
+
+
+async def test_an_error_status_tells_its_headers(server, session):
+    """
+    Rate limits are most wanted when they are hit.
+    """
+    headers = {"x-simulate-status": "429"}
+    with pytest.raises(RateLimitError) as caught:
+        async with session.stream(ASK, extra_headers=headers):
+            pass
+
+    error = caught.value
+    assert 429 == error.response.status == error.report.status == error.attempts[0].status
+    assert error.request_id == error.report.request_id == error.response.request_id
+    assert error.request_id
+    assert error.response.request_limit.limit > 0
+
+
+async def test_what_came_before_the_connection_broke_is_handed_out(raw_server, wire):
+    """
+    Also to a caller who was busy when it did.
+    """
+    gone = asyncio.Event()
+
+    async def answer(connection):
+        await connection.request()
+        await connection.send(wire.STREAM_HEAD + wire.http_chunk(wire.chunk("a")))
+        await connection.send(wire.http_chunk(wire.chunk("b") + wire.chunk("c")))
+        gone.set()
+
+    async def busily(stream):
+        async with stream:
+            async for text in stream.text():
+                texts.append(text)
+                await gone.wait()
+                for _ in range(50):
+                    await asyncio.sleep(0)
+
+    raw = await raw_server(answer)
+    texts = []
+    async with ChatSession(raw.base_url, "k", retry=ONCE) as session:
+        with pytest.raises(InterruptedStreamError) as caught:
+            await busily(session.stream(ASK))
+
+    assert ["a", "b", "c"] == texts
+    assert "abc" == caught.value.partial.text
 
 
 async def test_a_timeout_around_create_is_the_callers(server, session):
@@ -973,9 +1077,8 @@ async def test_a_closed_session_is_misuse(server):
         session.stream(ASK)
     with pytest.raises(RuntimeError, match="closed"):
         await session.create(ASK)
-    async with unopened:
-        assert [] == [event async for event in unopened]
-    assert Verdict.CLOSED is unopened.verdict
+    with pytest.raises(RuntimeError, match="closed"):
+        await unopened.__aenter__()
     assert 1 == len(server.requests)
 
 

@@ -104,6 +104,9 @@ class Scripted:
             200, CIMultiDict({"content-type": "text/event-stream", **(headers or {})})
         )
 
+    def room(self) -> None:
+        """There is always room."""
+
     async def open(self, marks: ConnectionMarks) -> ScriptedBody:
         """Return the next attempt's body, or raise its error."""
         attempt = self._attempts.popleft()
