@@ -6,11 +6,13 @@ of any length costs time linear in it. It is pure: no clock, no socket.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from attrs import Factory, define
 
 from chatstream.completion import (
+    Annotation,
     Audio,
     ChatCompletion,
     ChatCompletionChunk,
@@ -25,6 +27,7 @@ from chatstream.completion import (
     TokenLogprob,
     ToolCall,
     ToolCallChunk,
+    URLCitation,
     Usage,
     Verdict,
     verdict_of,
@@ -221,7 +224,7 @@ class ChoiceCollector:
             self._touched_calls.append((delta, *self.tool_calls.add(piece)))
         if (function := delta.function_call) is not None:
             call = self._function_call = self._function_call or CallPieces()
-            call.add(function.name, function.arguments)
+            call.add(function.name, function.arguments, function.extra)
             self._touched_calls.append((delta, call, function.arguments))
         if delta.audio is not None:
             self._audio = self._audio or _AudioPieces()
@@ -230,12 +233,30 @@ class ChoiceCollector:
             self._reasoning_details = self._reasoning_details or []
             self._reasoning_details.extend(delta.reasoning_details)
         if delta.extra:
-            self._extra.update(_known(delta.extra))
+            self._add_extra(delta.extra)
+
+    def _add_extra(self, extra: Mapping[str, Any]) -> None:
+        """Take fields we don't know; of lists (images, annotations) each delta has more.
+
+        Only deltas are increments: what stands beside them, on the choice or
+        the chunk, may be all of it each time (Perplexity's citations).
+        """
+        for key, value in _known(extra).items():
+            if not isinstance(value, list):
+                self._extra[key] = value
+            elif isinstance(so_far := self._extra.get(key), list):
+                so_far.extend(value)
+            else:
+                self._extra[key] = list(value)  # the chunk keeps its own
 
     def completion(self, index: int) -> CompletionChoice:
         """Return the choice so far."""
         call = self._function_call
         details = self._reasoning_details
+        extra = {k: list(v) if isinstance(v, list) else v for k, v in self._extra.items()}
+        annotations = _annotations(extra.get("annotations"))
+        if annotations is not None:
+            del extra["annotations"]
         return CompletionChoice(
             index=index,
             message=Message(
@@ -246,10 +267,11 @@ class ChoiceCollector:
                 tool_calls=self.tool_calls.calls() or None,
                 function_call=None
                 if call is None
-                else FunctionCall(call.name, whole_text("".join(call.pieces))),
+                else FunctionCall(call.name, whole_text("".join(call.pieces)), dict(call.inner)),
                 audio=None if self._audio is None else self._audio.joined(),
+                annotations=annotations,
                 reasoning_details=None if details is None else tuple(details),
-                extra=dict(self._extra),
+                extra=extra,
             ),
             finish_reason=self.finish_reason,
             logprobs=None if self._logprobs is None else self._logprobs.joined(),
@@ -264,15 +286,25 @@ class ToolCallCollector:
     them all 0 (Ollama). A piece belongs to
 
     - a new call, if it brings another id than the call at its index, and a name;
+    - without a name: the call with its id, also if that stood at another index;
     - else the call at its index;
     - without an index: the call with its id; a new call if it brings an id, or a
-      name while the last call has one; or else the call last touched.
+      name while the last call has one; or else the call last touched;
+    - in any case a new call, if its name isn't the call's and the call has
+      arguments already: names are whole by then.
+
+    A new id at a taken index with neither a name nor arguments may be the next
+    call's first piece, or one more piece of the same call: behind LiteLLM and
+    older vLLM each has an id of its own (litellm-new-id-each-fragment). The next
+    piece there tells: with a name it begins a call that has the id; else the id
+    meant nothing. Splitting at the id would tear the latter's arguments apart.
     """
 
-    __slots__ = ("_at_index", "_last", "_with_id", "calls_in_order")
+    __slots__ = ("_announced", "_at_index", "_last", "_with_id", "calls_in_order")
 
     def __init__(self) -> None:
         self.calls_in_order: list[CallPieces] = []
+        self._announced: dict[int | None, str] = {}  # ids that may be the next call's
         self._at_index: dict[int, CallPieces] = {}
         self._with_id: dict[str, CallPieces] = {}
         self._last: CallPieces | None = None
@@ -281,43 +313,59 @@ class ToolCallCollector:
         """Take a piece; return the call it belongs to, and the arguments it adds."""
         function, custom = piece.function, piece.custom
         name = arguments = None
+        inner: Mapping[str, Any] = {}
         if function is not None:
-            name, arguments = function.name, function.arguments
+            name, arguments, inner = function.name, function.arguments, function.extra
         elif custom is not None:
-            name, arguments = custom.name, custom.input
+            name, arguments, inner = custom.name, custom.input, custom.extra
 
+        announced = self._announced.pop(piece.index, None)
         call = self._find(piece, name)
+        if name and call is not None and call.name and call.pieces:
+            # A whole name is said again at most, or it is another call's.
+            begins = name != call.name or (announced and not piece.id)
+            call = None if begins else call
         if call is None:
-            call = CallPieces(number=len(self.calls_in_order), index=piece.index)
+            call_id = piece.id or announced
+            call = CallPieces(len(self.calls_in_order), piece.index, call_id)
             self.calls_in_order.append(call)
+            if call_id:
+                self._with_id[call_id] = call
+        elif piece.id:
+            whole = call.id and call.name and call.pieces
+            if name or arguments or not whole or piece.id in self._with_id:
+                self._with_id.setdefault(piece.id, call)
+                call.id = call.id or piece.id
+            else:
+                self._announced[piece.index] = piece.id
         if piece.index is not None:
             self._at_index[piece.index] = call
-        if piece.id:
-            self._with_id.setdefault(piece.id, call)
-            call.id = call.id or piece.id
         call.type = call.type or piece.type
         call.custom = call.custom or custom is not None
         if piece.extra:
-            call.extra.update(piece.extra)
-        call.add(name, arguments)
+            call.extra.update(_known(piece.extra))
+        call.add(name, arguments, inner)
         self._last = call
         return call, arguments
 
     def _find(self, piece: ToolCallChunk, name: str | None) -> CallPieces | None:
-        """Return the call a piece continues, ``None`` if it begins one."""
+        """Return the call a piece's id and index lead to, ``None`` if it begins one."""
         known = self._with_id.get(piece.id) if piece.id else None
         if piece.index is None:
             if known is not None or piece.id or (name and self._last and self._last.name):
                 return known
             return self._last
         there = self._at_index.get(piece.index)
-        if there is None and not piece.id and not name:
-            return self._last  # an index by another count (SGLang)
-        if there is None or not piece.id or not there.id or there.id == piece.id:
+        if known is not None and not name and (there is None or there.id != piece.id):
+            return known
+        if there is None:
+            # No id and no name: an index by another count (SGLang).
+            return None if piece.id or name else self._last
+        if not piece.id or not there.id or there.id == piece.id:
             return there
         # Another id at a taken index: a known call, a new call, or (older vLLM)
         # the same call with an id made up for each piece.
-        return known if known or name else there
+        return known if name else there
 
     def calls(self) -> tuple[ToolCall, ...]:
         """Return the calls so far, compact, in the order of their indexes."""
@@ -341,8 +389,10 @@ class CallPieces:
     pieces: list[str] = Factory(list)
     custom: bool = False
     extra: dict[str, Any] = Factory(dict)
+    inner: dict[str, Any] = Factory(dict)
+    """What else stood beside name and arguments."""
 
-    def add(self, name: str | None, arguments: str | None) -> None:
+    def add(self, name: str | None, arguments: str | None, inner: Mapping[str, Any]) -> None:
         """Take a piece of the name and of the arguments."""
         if name and not self.name:
             self.name = name
@@ -351,14 +401,17 @@ class CallPieces:
             self.name = name if name.startswith(self.name) else self.name + name
         if arguments:
             self.pieces.append(arguments)
+        if inner:
+            self.inner.update(_known(inner))
 
     def joined(self) -> ToolCall:
         """Return the call so far."""
         text = whole_text("".join(self.pieces))
         kind = self.type or ("custom" if self.custom else "function")
+        extra, inner = dict(self.extra), dict(self.inner)
         if self.custom:
-            return ToolCall(self.id, kind, None, CustomToolCall(self.name, text), dict(self.extra))
-        return ToolCall(self.id, kind, FunctionCall(self.name, text), None, dict(self.extra))
+            return ToolCall(self.id, kind, None, CustomToolCall(self.name, text, inner), extra)
+        return ToolCall(self.id, kind, FunctionCall(self.name, text, inner), None, extra)
 
 
 @define
@@ -367,6 +420,7 @@ class _AudioPieces:
     data: list[str] = Factory(list)
     transcript: list[str] = Factory(list)
     expires_at: int | None = None
+    extra: dict[str, Any] = Factory(dict)
 
     def add(self, piece: Audio) -> None:
         self.id = self.id or piece.id
@@ -375,10 +429,15 @@ class _AudioPieces:
             self.data.append(piece.data)
         if piece.transcript:
             self.transcript.append(piece.transcript)
+        self.extra.update(_known(piece.extra))
 
     def joined(self) -> Audio:
         return Audio(
-            self.id, _joined(self.data or None), _joined(self.transcript or None), self.expires_at
+            self.id,
+            _joined(self.data or None),
+            _joined(self.transcript or None),
+            self.expires_at,
+            dict(self.extra),
         )
 
 
@@ -386,6 +445,7 @@ class _AudioPieces:
 class _LogprobPieces:
     content: list[TokenLogprob] | None = None
     refusal: list[TokenLogprob] | None = None
+    extra: dict[str, Any] = Factory(dict)
 
     def add(self, piece: ChoiceLogprobs) -> None:
         if piece.content is not None:
@@ -394,11 +454,14 @@ class _LogprobPieces:
         if piece.refusal is not None:
             self.refusal = self.refusal or []
             self.refusal.extend(piece.refusal)
+        if piece.extra:
+            self.extra.update(_known(piece.extra))
 
     def joined(self) -> ChoiceLogprobs:
         return ChoiceLogprobs(
             None if self.content is None else tuple(self.content),
             None if self.refusal is None else tuple(self.refusal),
+            dict(self.extra),
         )
 
 
@@ -406,6 +469,39 @@ def _joined(pieces: list[str] | None) -> str | None:
     return None if pieces is None else whole_text("".join(pieces))
 
 
-def _known(extra: Any) -> dict[str, Any]:
+_ANNOTATION = {"type": str}
+_CITATION = {"start_index": int, "end_index": int, "title": str, "url": str}
+
+
+def _annotations(raw: Any) -> tuple[Annotation, ...] | None:
+    """Make annotations of what deltas had under that name; ``None`` if it isn't a list of objects.
+
+    The codec refuses a message whose annotations have wrong types. Here the
+    stream is over, so nothing raises: what doesn't fit a field goes to ``extra``.
+    """
+    if not isinstance(raw, list) or not all(isinstance(item, dict) for item in raw):
+        return None
+    return tuple(map(_annotation, raw))
+
+
+def _annotation(raw: dict[str, Any]) -> Annotation:
+    known, extra = _fitting(raw, _ANNOTATION)
+    cited = extra.get("url_citation")
+    if isinstance(cited, dict):
+        del extra["url_citation"]
+        fields, rest = _fitting(cited, _CITATION)
+        known["url_citation"] = URLCitation(**fields, extra=rest)
+    return Annotation(**known, extra=extra)
+
+
+def _fitting(
+    raw: Mapping[str, Any], kinds: Mapping[str, type]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the fields that have their type, and the others; null is absence."""
+    known = {key: raw[key] for key, kind in kinds.items() if type(raw.get(key)) is kind}
+    return known, {key: value for key, value in _known(raw).items() if key not in known}
+
+
+def _known(extra: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out what a server said nothing in, so that it hides nothing earlier."""
     return {key: value for key, value in extra.items() if value is not None}

@@ -133,7 +133,12 @@ class ToolCallDeltaEvent(_Event):
 
 @define(eq=False, kw_only=True)
 class ToolCallDoneEvent(_Event):
-    """A tool call is whole."""
+    """A tool call is whole.
+
+    Told for each call of a choice, in the order of their numbers, at the
+    choice's finish reason, or else when the stream ended well. That the next
+    call began says nothing: servers may send parallel calls interleaved.
+    """
 
     call: int
     tool_call: ToolCall
@@ -224,7 +229,8 @@ class _OpenChoice:
 
     at: DeltaEvent
     texts: set[str] = Factory(set)
-    call: CallPieces | None = None
+    calls: dict[int, CallPieces] = Factory(dict)
+    """By identity: the old ``function_call`` is numbered 0, like the first tool call."""
 
 
 class EventTranslator:
@@ -257,9 +263,7 @@ class EventTranslator:
         for cause, call, piece in self._collector.touched_calls:
             if cause is not delta:
                 continue
-            if state.call is not None and state.call is not call:
-                yield self._call_done(state)
-            state.call = call
+            state.calls[id(call)] = call
             yield ToolCallDeltaEvent(
                 **where,
                 call=call.number,
@@ -287,8 +291,10 @@ class EventTranslator:
         for name, _, _ in _TEXTS:
             if name in state.texts:
                 yield from self._text_done(state, choice, name)
-        if state.call is not None:
-            yield self._call_done(state)
+        calls = sorted(state.calls.values(), key=lambda call: call.number)
+        state.calls.clear()
+        for call in calls:
+            yield ToolCallDoneEvent(**_where(state.at), call=call.number, tool_call=call.joined())
 
     def _text_done(
         self, state: _OpenChoice, choice: ChoiceCollector, name: str
@@ -296,11 +302,6 @@ class EventTranslator:
         state.texts.discard(name)
         made = next(done for kind, _, done in _TEXTS if kind == name)
         yield made(**_where(state.at), text=whole_text("".join(getattr(choice, name))))
-
-    def _call_done(self, state: _OpenChoice) -> ToolCallDoneEvent:
-        call, state.call = state.call, None
-        assert call is not None  # noqa: S101 the caller looked
-        return ToolCallDoneEvent(**_where(state.at), call=call.number, tool_call=call.joined())
 
 
 def _where(event: DeltaEvent) -> dict[str, Any]:

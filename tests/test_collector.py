@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from chatstream.codec import read_chunk, read_completion
 from chatstream.collector import MessageCollector
 from chatstream.completion import (
+    Annotation,
     Audio,
     ChatCompletion,
     ChoiceLogprobs,
@@ -22,6 +23,7 @@ from chatstream.completion import (
     ModerationOutcome,
     TokenLogprob,
     ToolCall,
+    URLCitation,
     Usage,
     Verdict,
 )
@@ -155,6 +157,9 @@ def test_what_a_stream_is_settles_with_its_first_chunk():
         ([{"a": 1}, {"a": 2}], {"a": 2}),
         ([{"a": 1}, {"b": 2}], {"a": 1, "b": 2}),
         ([{"a": [1]}, {"a": None}], {"a": [1]}),
+        ([{"a": [1]}, {"a": 2}], {"a": 2}),
+        ([{"a": 1}, {"a": [2]}], {"a": [2]}),
+        ([{"a": {"b": 1}}, {"a": {"c": 2}}], {"a": {"c": 2}}),
         ([{"a": None}], {}),
         ([{"obfuscation": "x"}], {}),
     ],
@@ -175,6 +180,94 @@ def test_unknown_fields_are_kept_where_they_stood(place, values, expected):
         found = message_of(*values).extra
 
     assert expected == found
+
+
+@pytest.mark.parametrize(
+    ("place", "expected"), [("chunk", [3]), ("choice", [3]), ("delta", [1, 2, 3])]
+)
+def test_a_list_in_deltas_goes_on(place, expected):
+    """
+    Images come one by one; beside the delta, Perplexity repeats all citations each time.
+    """
+    values = [{"a": [1, 2]}, {"a": None}, {"a": []}, {"a": [3]}]
+    if place != "delta":
+        del values[2]
+    chunks = {
+        "chunk": values,
+        "choice": [{"choices": [choice(**value)]} for value in values],
+        "delta": deltas(*values),
+    }[place]
+    completion = collected(*chunks).completion()
+    (*_, only) = completion.choices or (None,)
+    found = {
+        "chunk": lambda: completion.extra,
+        "choice": lambda: only.extra,
+        "delta": lambda: only.message.extra,
+    }[place]()
+
+    assert {"a": expected} == found
+
+
+CITED = {
+    "type": "url_citation",
+    "url_citation": {"url": "u", "title": "t", "start_index": 1, "end_index": 2, "content": "c"},
+    "x": 1,
+}
+
+
+def test_annotations_in_deltas_are_the_messages():
+    """
+    OpenRouter streams them; the type is that of a whole answer's.
+    """
+    message = message_of(
+        {"annotations": [CITED]},
+        {"content": "a", "annotations": []},
+        {"annotations": [{"type": "file", "file": {"name": "f"}}, {}]},
+    )
+    whole = {"message": {"content": "a", "annotations": [CITED]}}
+
+    assert (
+        Annotation("url_citation", URLCitation(1, 2, "t", "u", {"content": "c"}), {"x": 1}),
+        Annotation("file", extra={"file": {"name": "f"}}),
+        Annotation(),
+    ) == message.annotations
+    assert {} == message.extra
+    (same,) = read_completion({"choices": [whole]}).choices
+    assert message.annotations[:1] == same.message.annotations
+
+
+@pytest.mark.parametrize(
+    ("annotations", "expected", "extra"),
+    [
+        (None, None, {}),
+        ([], (), {}),
+        ("text", None, {"annotations": "text"}),
+        ({"type": "x"}, None, {"annotations": {"type": "x"}}),
+        ([CITED, 1], None, {"annotations": [CITED, 1]}),
+        ([{"type": 1}], (Annotation(extra={"type": 1}),), {}),
+        ([{"type": None, "x": None}], (Annotation(),), {}),
+        ([{"url_citation": "u"}], (Annotation(extra={"url_citation": "u"}),), {}),
+        (
+            [{"url_citation": {"url": None, "title": "t", "end_index": "2", "start_index": True}}],
+            (
+                Annotation(
+                    None,
+                    URLCitation(title="t", extra={"end_index": "2", "start_index": True}),
+                ),
+            ),
+            {},
+        ),
+        ([{"extra": 1, "raw": 2}], (Annotation(extra={"extra": 1, "raw": 2}),), {}),
+    ],
+)
+def test_odd_annotations_are_kept_and_never_raise(annotations, expected, extra):
+    """
+    The answer is whole by then: a note that can't be read mustn't cost it.
+    """
+    message = message_of({"content": "a", "annotations": annotations})
+
+    assert expected == message.annotations
+    assert extra == message.extra
 
 
 # --- Texts -------------------------------------------------------------------
@@ -266,6 +359,18 @@ def test_audio_is_joined():
 
     assert Audio("audio_1", "AABB", "ab😀", 7) == message.audio
     assert Audio("a") == message_of({"audio": {"id": "a"}}).audio
+
+
+def test_unknown_fields_of_audio_and_logprobs_are_kept():
+    """
+    E20: the last that says something, as everywhere.
+    """
+    values = [{"x": 1, "y": 1}, {"x": 2, "y": None}, {}]
+    chunks = [{"choices": [choice({"audio": value}, logprobs=value)]} for value in values]
+    (only,) = collected(*chunks).completion().choices
+
+    assert Audio(extra={"x": 2, "y": 1}) == only.message.audio
+    assert ChoiceLogprobs(extra={"x": 2, "y": 1}) == only.logprobs
 
 
 def test_logprobs_are_joined_in_order():
@@ -387,9 +492,103 @@ CALLS = {
         [piece(0, "1", "get"), piece(0, "1", "get_weather"), piece(0, arguments="{}")],
         [("1", "get_weather", "{}")],
     ),
-    "another name after arguments is none of it": (
-        [piece(0, "1", "f", "a"), piece(0, None, "g", "b")],
+    "another name after arguments begins a call": (
+        [piece(0, "1", "f", "a"), piece(0, None, "g", "b"), piece(0, arguments="c")],
+        [("1", "f", "a"), (None, "g", "bc")],
+    ),
+    "all numbered 0, without ids": (
+        [piece(0, None, "f", "{}"), piece(0, None, "g", "{}"), piece(0, None, "f", "[]")],
+        [(None, "f", "{}"), (None, "g", "{}"), (None, "f", "[]")],
+    ),
+    "all numbered 0, with one id": (
+        [piece(0, "null", "f", "{}"), piece(0, "null", "g", "["), piece(0, "null", None, "]")],
+        [("null", "f", "{}"), ("null", "g", "[]")],
+    ),
+    "no index, with one id": (
+        [piece(None, "x", "f", "{}"), piece(None, "x", "g", "["), piece(None, "x", None, "]")],
+        [("x", "f", "{}"), ("x", "g", "[]")],
+    ),
+    "a known id with another name, at an index taken by a third": (
+        [piece(0, "1", "f", "a"), piece(0, "2", "g", "b"), piece(0, "1", "h", "c")],
+        [("1", "f", "a"), ("2", "g", "b"), ("1", "h", "c")],
+    ),
+    "the name repeated without an id": (
+        [piece(0, None, "f", "a"), piece(0, None, "f", "b")],
+        [(None, "f", "ab")],
+    ),
+    "index 0 reused: the new id first, its name later": (
+        [piece(0, "1", "f", "{}"), piece(0, "2"), piece(0, name="g"), piece(0, arguments="[]")],
+        [("1", "f", "{}"), ("2", "g", "[]")],
+    ),
+    "index 0 reused: the new id first, the same name later": (
+        [piece(0, "1", "f", "{}"), piece(0, "2"), piece(0, name="f"), piece(0, arguments="[]")],
+        [("1", "f", "{}"), ("2", "f", "[]")],
+    ),
+    "index 0 reused: the new id first, then again with its name": (
+        [piece(0, "1", "f", "{}"), piece(0, "2"), piece(0, "2", "f", "["), piece(0, "2", "", "]")],
+        [("1", "f", "{}"), ("2", "f", "[]")],
+    ),
+    "index 0 reused: the new id first, found by it later": (
+        [
+            piece(0, "1", "f", "{}"),
+            piece(0, "2"),
+            piece(0, name="g"),
+            piece(0, "1", None, "+"),
+            piece(None, "2", None, "[]"),
+        ],
+        [("1", "f", "{}+"), ("2", "g", "[]")],
+    ),
+    "a new id with each piece, one of them empty (LiteLLM)": (
+        [
+            piece(0, "1", "f", ""),
+            piece(0, "2", "", "a"),
+            piece(0, "3", "", ""),
+            piece(0, "4", "", "b"),
+            piece(0, "5"),
+        ],
         [("1", "f", "ab")],
+    ),
+    "a new id that meant nothing is no later call's": (
+        [
+            piece(0, "1", "f", "a"),
+            piece(0, "2"),
+            piece(0, "3", None, "b"),
+            piece(0, None, "f", "c"),
+        ],
+        [("1", "f", "abc")],
+    ),
+    "an empty piece with an id that was made up before": (
+        [piece(0, "1", "f", "a"), piece(0, "2", None, "b"), piece(0, "2"), piece(0, None, "f")],
+        [("1", "f", "ab")],
+    ),
+    "an id repeated without a name says nothing new": (
+        [piece(0, "1", "f", "a"), piece(0, "1"), piece(0, None, "f", "b")],
+        [("1", "f", "ab")],
+    ),
+    "the same id at another index": (
+        [piece(0, "1", "f", "{"), piece(1, "1", None, "a"), piece(1, arguments="}")],
+        [("1", "f", "{a}")],
+    ),
+    "the same id, without a name at all": (
+        [piece(0, "1", None, "{"), piece(1, "1", None, "}")],
+        [("1", None, "{}")],
+    ),
+    "the same id at the index of a call without one": (
+        [piece(0, "1", "f", "{"), piece(1, None, "g", "b"), piece(1, "1", None, "}")],
+        [("1", "f", "{}"), (None, "g", "b")],
+    ),
+    "one id for two calls well numbered": (
+        [
+            piece(0, "x", "f", "a"),
+            piece(1, "x", "g", "b"),
+            piece(0, "x", None, "A"),
+            piece(1, "x", None, "B"),
+        ],
+        [("x", "f", "aA"), ("x", "g", "bB")],
+    ),
+    "one id for two calls well numbered, the second's late": (
+        [piece(0, "x", "f", "a"), piece(1, None, "g"), piece(1, "x", "g", "b")],
+        [("x", "f", "a"), ("x", "g", "b")],
     ),
     "index 0 reused with new ids and names (Ollama)": (
         [piece(0, "1", "f", "{}"), piece(0, "2", "f", "[]"), piece(0, "1", "f", "+")],
@@ -516,6 +715,35 @@ def test_the_old_function_call_is_collected():
     assert message.tool_calls is None
 
 
+@pytest.mark.parametrize(
+    ("kind", "rest", "made"),
+    [("function", "arguments", FunctionCall), ("custom", "input", CustomToolCall)],
+)
+def test_unknown_fields_in_a_call_are_kept_where_they_stood(kind, rest, made):
+    """
+    E20: the last that says something, beside the arguments or beside the call.
+    """
+    pieces = [
+        {"index": 0, "id": "1", kind: {"name": "f", "x": 1, "y": 1}, "z": 1},
+        {"index": 0, kind: {rest: "{}", "x": 2, "y": None}, "z": None},
+    ]
+    (call,) = message_of(*({"tool_calls": [p]} for p in pieces)).tool_calls
+
+    assert made("f", "{}", {"x": 2, "y": 1}) == getattr(call, kind)
+    assert {"z": 1} == call.extra
+
+
+def test_unknown_fields_in_the_old_function_call_are_kept():
+    """
+    As in a tool call.
+    """
+    message = message_of(
+        {"function_call": {"name": "f", "x": 1}}, {"function_call": {"arguments": "{}", "y": 2}}
+    )
+
+    assert FunctionCall("f", "{}", {"x": 1, "y": 2}) == message.function_call
+
+
 # --- The end -----------------------------------------------------------------
 
 
@@ -614,6 +842,13 @@ STREAM = [
     {"choices": [choice(logprobs={"content": [{"token": "a"}]})]},
     {"choices": [choice(finish="tool_calls")]},
     {"choices": [], "usage": {"total_tokens": 9}},
+]
+
+LISTS = [
+    *deltas(*({"images": [at], "annotations": [{"type": str(at)}]} for at in range(3))),
+    *deltas(*({"tool_calls": [piece(0, "1", "f", "a") | {"x": at}]} for at in range(3))),
+    *deltas(*({"function_call": {"name": "f", "x": at}} for at in range(3))),
+    *({"choices": [choice({"audio": {"x": at}}, logprobs={"x": at})]} for at in range(3)),
 ]
 
 
@@ -749,25 +984,26 @@ def test_a_text_cut_anywhere_joins_back(text, cuts):
     assert [(None, None, text)] == calls_of(*(piece(0, arguments=p) for p in pieces))
 
 
-def test_looking_changes_nothing():
+@pytest.mark.parametrize("stream", [STREAM, LISTS], ids=["plain", "lists"])
+def test_looking_changes_nothing(stream):
     """
     ``completion`` may be read after each chunk, and is never changed afterwards.
     """
     collector = MessageCollector()
     seen = []
-    for chunk in STREAM:
+    for chunk in stream:
         collector.add(read_chunk(chunk))
         seen.append((collector.completion(), copy.deepcopy(collector.completion())))
 
     assert all(now == then for now, then in seen)
-    assert collected(*STREAM).completion() == collector.completion()
+    assert collected(*stream).completion() == collector.completion()
 
 
 def test_chunks_are_not_changed():
     """
     The caller has them too.
     """
-    chunks = [read_chunk(chunk) for chunk in STREAM]
+    chunks = [read_chunk(chunk) for chunk in STREAM + LISTS]
     before = copy.deepcopy(chunks)
     collector = MessageCollector()
     for chunk in chunks:
@@ -782,8 +1018,8 @@ def test_chunks_are_not_changed():
     [
         {"choices": [choice({"content": "late"}), {"index": -1}]},
         {"choices": [choice({"content": "x", "tool_calls": [{"index": 10**8}]})]},
-        {"id": "z", "usage": {"total_tokens": "3"}},
-        {"choices": [choice({"content": "x"}, finish="stop", logprobs=1)]},
+        {"id": "z", "usage": {"total_tokens": 3}, "choices": "text"},
+        {"choices": [choice({"content": "x"}, finish="stop"), choice({"content": 1}, 1)]},
     ],
 )
 def test_a_chunk_that_cannot_be_read_changes_nothing(broken):
@@ -829,6 +1065,18 @@ def test_a_stream_gives_what_the_whole_answer_would():
     }
 
     assert read_completion(whole) == collected(*STREAM).completion()
+
+
+def test_a_choice_is_one_and_the_same_whenever_asked_for():
+    """
+    Events look at its pieces, before it said anything and after.
+    """
+    collector = collected()
+    before = collector.choice(0)
+    collector.add(read_chunk(deltas({"content": "a"})[0]))
+
+    assert before is collector.choice(0)
+    assert ["a"] == before.content
 
 
 def test_which_calls_a_delta_touched_is_told():
@@ -882,6 +1130,9 @@ SHAPES = {
     "content": lambda _: {"content": "x"},
     "reasoning": lambda _: {"reasoning": "x"},
     "one call's arguments": lambda _: {"tool_calls": [piece(0, arguments="x")]},
+    "a list's items": lambda at: {"images": [at], "annotations": [{"type": "x"}]},
+    "one call's arguments, ever new ids": lambda at: {"tool_calls": [piece(0, str(at), "", "x")]},
+    "all numbered 0": lambda at: {"tool_calls": [piece(0, None, "fg"[at % 2], "x")]},
     "ever new calls": lambda at: {"tool_calls": [piece(at % 1024, str(at), "f", "x")]},
 }
 

@@ -210,19 +210,21 @@ def test_reasoning_and_content_in_one_delta_are_two_pieces():
     ] == told(events)
 
 
-def test_a_call_is_done_when_the_next_begins_and_at_the_finish():
+def test_calls_are_done_at_the_finish():
     """
-    Its arguments can be read then, before the answer is whole.
+    That the next one began doesn't say that the last one ended.
     """
     it = Translation()
 
     assert [("ToolCallDelta", 0, "f", "")] == told(it.deltas(call("", "f", 0, "1")))
     assert [("ToolCallDelta", 0, "f", "{}")] == told(it.deltas(call("{}")))
-    assert [("ToolCallDone", 0, "{}"), ("ToolCallDelta", 1, "g", "[")] == told(
-        it.deltas(call("[", "g", 1, "2"))
-    )
+    assert [("ToolCallDelta", 1, "g", "[")] == told(it.deltas(call("[", "g", 1, "2")))
     assert [("ToolCallDelta", 1, "g", "]")] == told(it.deltas(call("]", index=1)))
-    assert [("ToolCallDone", 1, "[]"), ("Finish", "tool_calls")] == told(it.finish("tool_calls"))
+    assert [
+        ("ToolCallDone", 0, "{}"),
+        ("ToolCallDone", 1, "[]"),
+        ("Finish", "tool_calls"),
+    ] == told(it.finish("tool_calls"))
     assert [] == it.end()
 
 
@@ -237,29 +239,56 @@ def test_calls_in_one_delta_each_have_their_events():
         ]
     }
 
+    it = Translation()
+
     assert [
         ("ToolCallDelta", 0, "f", "{}"),
-        ("ToolCallDone", 0, "{}"),
         ("ToolCallDelta", 1, "g", "[]"),
-    ] == told(Translation().deltas(calls))
+    ] == told(it.deltas(calls))
+    assert [("ToolCallDone", 0, "{}"), ("ToolCallDone", 1, "[]")] == told(it.end())
 
 
-def test_a_call_that_goes_on_is_done_again():
+@pytest.mark.parametrize("reason", ["tool_calls", None])
+def test_interleaved_calls_are_each_done_once_with_all_of_it(reason):
     """
-    Parallel calls may be interleaved; the last done event has all of it.
+    Half the arguments are no arguments: who runs a call needs all of them.
     """
     it = Translation()
-    events = it.deltas(call("a", "f", 0), call("b", "g", 1), call("A", index=0)) + it.finish()
+    events = it.deltas(
+        call('{"x":', "f", 0, "1"), call('{"y":', "g", 1, "2"), call("1}"), call("2}", index=1)
+    )
+    last = it.end() if reason is None else it.finish(reason) + it.end()
+    done = [("ToolCallDone", 0, '{"x":1}'), ("ToolCallDone", 1, '{"y":2}')]
 
     assert [
-        ("ToolCallDelta", 0, "f", "a"),
-        ("ToolCallDone", 0, "a"),
-        ("ToolCallDelta", 1, "g", "b"),
-        ("ToolCallDone", 1, "b"),
-        ("ToolCallDelta", 0, "f", "A"),
-        ("ToolCallDone", 0, "aA"),
-        ("Finish", "stop"),
+        ("ToolCallDelta", 0, "f", '{"x":'),
+        ("ToolCallDelta", 1, "g", '{"y":'),
+        ("ToolCallDelta", 0, "f", "1}"),
+        ("ToolCallDelta", 1, "g", "2}"),
     ] == told(events)
+    assert done + ([] if reason is None else [("Finish", reason)]) == told(last)
+
+
+def test_calls_are_done_in_the_order_of_their_numbers():
+    """
+    Whichever was touched first since the last finish.
+    """
+    it = Translation()
+    it.deltas(call("a", "f", 0), call("b", "g", 1))
+    it.finish()
+    it.deltas(call("B", index=1), call("A", index=0))
+
+    assert [("ToolCallDone", 0, "aA"), ("ToolCallDone", 1, "bB")] == told(it.end())
+
+
+def test_a_server_that_calls_the_old_and_the_new_way_has_both_done():
+    """
+    Both are the choice's first call.
+    """
+    it = Translation()
+    it.deltas(call("[]", "f", 0), {"function_call": {"name": "f", "arguments": "{}"}})
+
+    assert [("ToolCallDone", 0, "[]"), ("ToolCallDone", 0, "{}")] == told(it.end())
 
 
 def test_calls_are_not_told_again_by_later_deltas():
@@ -273,6 +302,21 @@ def test_calls_are_not_told_again_by_later_deltas():
     assert [] == told(it.deltas({}))
 
 
+def test_calls_of_several_choices_in_one_chunk_do_not_mix():
+    """
+    A delta's events are about that delta, and each choice finishes by itself.
+    """
+    it = Translation(n=2)
+    events = it.chunk({"choices": [choice(call("a", "f"), 0), choice(call("b", "g"), 1, "stop")]})
+
+    assert [
+        (0, ("ToolCallDelta", 0, "f", "a")),
+        (1, ("ToolCallDelta", 0, "g", "b")),
+        (1, ("ToolCallDone", 0, "b")),
+        (1, ("Finish", "stop")),
+    ] == [(event.index, _told(event)) for event in events]
+
+
 def test_a_done_call_holds_all_of_it():
     """
     Id, name and arguments, for a function, a custom tool, and the old way.
@@ -280,8 +324,8 @@ def test_a_done_call_holds_all_of_it():
     it = Translation()
     it.deltas(call('{"a"', "f", 0, "1"), call(":1}"))
     custom = {"index": 1, "id": "2", "custom": {"name": "sh", "input": "ls"}}
-    first, piece = it.deltas({"tool_calls": [custom]})
-    second, _ = it.finish()
+    (piece,) = it.deltas({"tool_calls": [custom]})
+    first, second, _ = it.finish()
 
     assert ToolCall("1", "function", FunctionCall("f", '{"a":1}')) == first.tool_call
     assert ToolCall("2", "custom", None, CustomToolCall("sh", "ls")) == second.tool_call

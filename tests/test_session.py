@@ -713,20 +713,20 @@ async def test_what_came_before_the_connection_broke_is_handed_out(raw_server, w
     """
     Also to a caller who was busy when it did.
     """
-    gone = asyncio.Event()
+    began = asyncio.Event()
 
     async def answer(connection):
         await connection.request()
         await connection.send(wire.STREAM_HEAD + wire.http_chunk(wire.chunk("a")))
+        await began.wait()
         await connection.send(wire.http_chunk(wire.chunk("b") + wire.chunk("c")))
-        gone.set()
 
     async def busily(stream):
         async with stream:
             async for text in stream.text():
                 texts.append(text)
-                await gone.wait()
-                for _ in range(50):
+                began.set()
+                while stream._body._response.content.exception() is None:
                     await asyncio.sleep(0)
 
     raw = await raw_server(answer)
