@@ -726,7 +726,7 @@ async def test_what_came_before_the_connection_broke_is_handed_out(raw_server, w
             async for text in stream.text():
                 texts.append(text)
                 began.set()
-                while stream._body._response.content.exception() is None:
+                while stream._body._response.content.exception() is None:  # noqa: ASYNC110
                     await asyncio.sleep(0)
 
     raw = await raw_server(answer)
