@@ -78,10 +78,8 @@ class ChunkReader:
             events = error.events
             self._failure = error
         for before, line in reversed(parser.unknown_fields):
-            # llama.cpp's way, and that of proxies which end a stream with plain JSON.
-            if line.startswith((b"error:", b'{"error"')):
-                text = line.removeprefix(b"error:").decode("utf-8", "replace")
-                events.insert(before, ServerSentEvent("error", text))
+            if line.startswith(_BARE_ERRORS):
+                events.insert(before, ServerSentEvent("error", _bare_error(line)))
         if events:
             self._head = None
             # All but the last of the events in a read may have come earlier and
@@ -93,9 +91,8 @@ class ChunkReader:
         """Note the end of the body, and what it left behind."""
         self.ended = True
         left = self._parser.finish()
-        if left.startswith(b"error:"):
-            text = left[6:].decode("utf-8", "replace")
-            self._failure = codec.read_error(_error_object(text), is_error=True)
+        if left.startswith(_BARE_ERRORS):
+            self._failure = codec.read_error(_error_object(_bare_error(left)), is_error=True)
         elif left.replace(b" ", b"").strip() == b"data:[DONE]":
             self.done = True
         elif self._head is not None:  # no event ever came
@@ -141,6 +138,14 @@ class ChunkReader:
             failure, self._failure = self._failure, None
             raise failure
         return None
+
+
+_BARE_ERRORS = (b"error:", b'{"error"')
+"""llama.cpp's way, and that of proxies which end a stream with plain JSON."""
+
+
+def _bare_error(line: bytes) -> str:
+    return line.removeprefix(b"error:").decode("utf-8", "replace")
 
 
 def _error_object(data: str) -> dict[str, Any]:
