@@ -1,13 +1,17 @@
 """JSON to the classes of the wire, and back: the only place that does it.
 
 Reading is in two steps: text to plain dicts (:func:`load`), dicts to classes
-(:func:`read_chunk`, :func:`read_completion`). Both are strict about what we know
-(``None`` never becomes ``'None'``) and open to what we don't: unknown fields are
-kept in ``extra``. What can't be read raises a
-:class:`~chatstream.errors.DecodeError` with the place.
+(:func:`read_chunk`, :func:`read_completion`). The rule of the second:
+
+**Strict for what carries the answer, open for the rest.**
+Choices and their indices, content, refusal, tool calls and finish reasons must be
+what they should be, or a :class:`~chatstream.errors.DecodeError` says where they
+aren't. Everything else is no reason to lose an answer: what doesn't fit its field,
+and fields we don't know, stay as they came in the ``extra`` of the object that
+held them. Nothing is coerced (``None`` never becomes ``'None'``).
 
 The chunk is read by hand, because that is done thousands of times a second: a
-generated reader took twice as long. Everything else goes through cattrs.
+generated reader took twice as long. What lies around it goes through cattrs.
 """
 
 from __future__ import annotations
@@ -34,8 +38,10 @@ from chatstream.completion import (
     FunctionCall,
     Message,
     Moderation,
+    TokenLogprob,
     ToolCall,
     ToolCallChunk,
+    TopLogprob,
     Usage,
     Verdict,
     verdict_of,
@@ -69,7 +75,16 @@ def load(text: str | bytes) -> Any:
 
 def load_object(text: str | bytes) -> dict[str, Any]:
     """Read the JSON object of an event; raise ``DecodeError`` if it's none."""
+    return _whole(load(text))
+
+
+def load_document(text: str | bytes) -> dict[str, Any]:
+    """Read the JSON object that a body is, be it in a list of one (Gemini's errors)."""
     value = load(text)
+    return _whole(value[0] if type(value) is list and len(value) == 1 else value)
+
+
+def _whole(value: Any) -> dict[str, Any]:
     if type(value) is not dict:
         raise DecodeError("$", "object", _kind(value))
     return value
@@ -78,16 +93,15 @@ def load_object(text: str | bytes) -> dict[str, Any]:
 def _load_tolerantly(text: str | bytes) -> Any:
     """Read what orjson refuses but JSON allows: lone surrogates, as servers send them.
 
-    Also the one that explains what is wrong, and where.
+    Also the one that explains what is wrong, and where; never with words of the answer.
     """
     if isinstance(text, bytes):
         text = text.decode("utf-8", "replace")
     try:
         return _TOLERANT.decode(text)
     except json.JSONDecodeError as error:
-        at = f"{text[error.pos : error.pos + 20]!r} at character {error.pos}"
-        if error.pos >= len(text):
-            at = f"the end at character {error.pos}"
+        what = "the end" if error.pos >= len(text) else "something else"
+        at = f"{what} at character {error.pos} of {len(text)}"
         raise DecodeError("$", "JSON", at) from None
     except RecursionError:
         raise DecodeError("$", "JSON", "nesting too deep to read") from None
@@ -112,7 +126,7 @@ def _too_deep(text: str | bytes, value: Any) -> bool:
 def _finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        msg = f"the number {text[:20]}, too large for a float"
+        msg = "a number too large for a float"
         raise ValueError(msg)
     return value
 
@@ -139,25 +153,16 @@ def _kind(value: object) -> str:
     return "null" if value is None else type(value).__name__
 
 
-# --- Plain values to classes, by cattrs --------------------------------------
+# --- What lies around the answer, by cattrs ----------------------------------
 
 
-class _Mismatch(Exception):  # noqa: N818 never leaves this module
-    """A value that isn't what its place wants; the path grows on the way up."""
-
-    def __init__(self, expected: str, seen: str, path: str = "") -> None:
-        super().__init__(expected, seen, path)
-        self.expected = expected
-        self.seen = seen
-        self.path = path
-
-    def under(self, place: str) -> _Mismatch:
-        return _Mismatch(self.expected, self.seen, place + self.path)
+class _UnfitError(Exception):
+    """A value that isn't what its field wants: it goes to ``extra``."""
 
 
-def _str(value: object, _: Any = None) -> str:
-    if type(value) is not str:
-        raise _Mismatch("str", _kind(value))
+def _exactly(value: object, kind: Any) -> Any:
+    if type(value) is not kind:
+        raise _UnfitError
     return value
 
 
@@ -166,7 +171,7 @@ def _int(value: object, _: Any = None) -> int:
         return value
     if type(value) is float and value.is_integer():
         return int(value)
-    raise _Mismatch("int", _kind(value))
+    raise _UnfitError
 
 
 def _float(value: object, _: Any = None) -> float:
@@ -174,26 +179,8 @@ def _float(value: object, _: Any = None) -> float:
         try:
             return float(value)
         except OverflowError:
-            raise _Mismatch("float", "an int too large for it") from None
-    raise _Mismatch("float", _kind(value))
-
-
-def _bool(value: object, _: Any = None) -> bool:
-    if type(value) is not bool:
-        raise _Mismatch("bool", _kind(value))
-    return value
-
-
-def _object(value: object, _: Any = None) -> dict[str, Any]:
-    if type(value) is not dict:
-        raise _Mismatch("object", _kind(value))
-    return value
-
-
-def _list(value: object) -> list[Any]:
-    if type(value) is not list:
-        raise _Mismatch("array", _kind(value))
-    return value
+            pass
+    raise _UnfitError
 
 
 def _origin(kind: Any) -> Any:
@@ -202,79 +189,117 @@ def _origin(kind: Any) -> Any:
 
 _converter = cattrs.Converter(detailed_validation=False)
 # cattrs' own hooks coerce (None to 'None', 1 to '1'); these look instead.
-_converter.register_structure_hook(str, _str)
+_converter.register_structure_hook(str, _exactly)
+_converter.register_structure_hook(bool, _exactly)
 _converter.register_structure_hook(int, _int)
 _converter.register_structure_hook(float, _float)
-_converter.register_structure_hook(bool, _bool)
-_converter.register_structure_hook_func(lambda kind: _origin(kind) is Mapping, _object)
+_converter.register_structure_hook_func(
+    lambda kind: _origin(kind) is Mapping, lambda value, _: _exactly(value, dict)
+)
 
 
 @_converter.register_structure_hook_factory(lambda kind: _origin(kind) is tuple)
 def _tuple_hook(kind: Any) -> Callable[[object, Any], tuple[Any, ...]]:
     inner = get_args(kind)[0]
     read = _converter.get_structure_hook(inner)
-
-    def structure(value: object, _: Any) -> tuple[Any, ...]:
-        items = []
-        for at, item in enumerate(_list(value)):
-            try:
-                items.append(read(item, inner))
-            except _Mismatch as mismatch:
-                raise mismatch.under(f"[{at}]") from None
-        return tuple(items)
-
-    return structure
+    return lambda value, _: tuple([read(item, inner) for item in _exactly(value, list)])
 
 
 @_converter.register_structure_hook_factory(attrs.has)
 def _class_hook(cls: Any) -> Callable[[object, Any], Any]:
-    """Read an object into *cls*: null is absence, unknown keys go to ``extra``."""
+    """Read an object into *cls*: null is absence, what doesn't fit goes to ``extra``."""
     attrs.resolve_types(cls)
     types = {field.name: field.type for field in attrs.fields(cls) if field.name != "extra"}
     hooks = {name: _converter.get_structure_hook(kind) for name, kind in types.items()}
-    required = [f.name for f in attrs.fields(cls) if f.default is attrs.NOTHING]
+    required = {f.name for f in attrs.fields(cls) if f.default is attrs.NOTHING}
+    # A log probability without its number, or one of several tokens, says nothing.
+    whole = cls in {ChoiceLogprobs, TokenLogprob, TopLogprob}
 
     def structure(value: object, _: Any) -> Any:
         known: dict[str, Any] = {}
         extra: dict[str, Any] = {}
-        for key, item in _object(value).items():
+        for key, item in _exactly(value, dict).items():
             if key not in hooks:
                 extra[key] = item
             elif item is not None:
                 try:
                     known[key] = hooks[key](item, types[key])
-                except _Mismatch as mismatch:
-                    raise mismatch.under(f".{key}") from None
-        for name in required:
-            if name not in known:
-                raise _Mismatch(types[name].__name__, "nothing", f".{name}")
+                except _UnfitError:
+                    if whole:
+                        raise
+                    extra[key] = item
+        if required and not required <= known.keys():
+            raise _UnfitError
         return cls(**known, extra=extra)
 
     return structure
 
 
-def _read(value: object, cls: type[T], place: str) -> T:
+def _fit(raw: dict[str, Any], name: str, cls: type[T], extra: dict[str, Any]) -> T | None:
+    """Read a field, or leave it in *extra* as it is if it doesn't fit."""
+    value = raw.get(name)
+    if value is None:
+        return None
     try:
         return _converter.structure(value, cls)
-    except _Mismatch as mismatch:
-        raise mismatch.under(place) from None
+    except _UnfitError:
+        extra[name] = value
+        return None
 
 
 # --- The shapes servers disagree on ------------------------------------------
 
 
-@_converter.register_structure_hook
-def _function_call(value: object, _: Any) -> FunctionCall:
+class _Mismatch(Exception):  # noqa: N818 never leaves this module
+    """A part of the answer that can't be read; the path grows on the way up."""
+
+    def __init__(self, expected: str, seen: str, path: str = "") -> None:
+        self.expected, self.seen, self.path = expected, seen, path
+
+    def under(self, place: str) -> _Mismatch:
+        return _Mismatch(self.expected, self.seen, place + self.path)
+
+
+def _object(value: object) -> dict[str, Any]:
+    if type(value) is not dict:
+        raise _Mismatch("object", _kind(value))
+    return value
+
+
+def _text(raw: dict[str, Any], name: str, extra: dict[str, Any] | None = None) -> str | None:
+    """Return a text or ``None``; what is neither goes to *extra*, or else is a mismatch."""
+    value = raw.get(name)
+    if value is None or type(value) is str:
+        return value
+    if extra is None:
+        raise _Mismatch("str", _kind(value), f".{name}")
+    extra[name] = value
+    return None
+
+
+def _part(raw: dict[str, Any], name: str, read: Callable[[dict[str, Any]], T]) -> T | None:
+    """Read an object inside another; ``""``, ``[]`` and ``false`` are none."""
+    value = raw.get(name)
+    if not value and type(value) is not dict:
+        return None
+    try:
+        return read(_object(value))
+    except _Mismatch as mismatch:
+        raise mismatch.under(f".{name}") from None
+
+
+def _function(raw: dict[str, Any]) -> FunctionCall:
     """Read a call; arguments may come as an object instead of its JSON text."""
-    raw = _object(value)
-    name, arguments = raw.get("name"), raw.get("arguments")
-    if name is not None and type(name) is not str:
-        raise _Mismatch("str", _kind(name), ".name")
+    arguments = raw.get("arguments")
     if type(arguments) is dict or type(arguments) is list:
         arguments = _json_text(arguments)
     elif arguments is not None and type(arguments) is not str:
         raise _Mismatch("str or object", _kind(arguments), ".arguments")
-    return FunctionCall(name, arguments, _beyond(raw, _FUNCTION_FIELDS))
+    return FunctionCall(_text(raw, "name"), arguments, _beyond(raw, _FUNCTION_FIELDS))
+
+
+def _custom(raw: dict[str, Any]) -> CustomToolCall:
+    return CustomToolCall(_text(raw, "name"), _text(raw, "input"), _beyond(raw, _CUSTOM_FIELDS))
 
 
 def _json_text(value: dict[str, Any] | list[Any]) -> str:
@@ -289,22 +314,39 @@ def _beyond(raw: dict[str, Any], known: frozenset[str]) -> dict[str, Any]:
     return {} if raw.keys() <= known else {k: v for k, v in raw.items() if k not in known}
 
 
-def _tool_call(value: object) -> ToolCallChunk:
-    raw = _object(value)
+def _tool_calls(wire: Any) -> list[ToolCallChunk] | None:
+    """Read the calls; a null, or a piece that is no one's and adds nothing, is none."""
+    if type(wire) is dict:  # some send a lone call bare
+        wire = [wire]
+    if type(wire) is not list:
+        raise _Mismatch("array", _kind(wire), ".tool_calls")
+    if len(wire) > MAX_CHOICES:
+        raise _Mismatch(f"at most {MAX_CHOICES} calls", str(len(wire)), ".tool_calls")
+    calls = []
+    for at, item in enumerate(wire):
+        if item is None:
+            continue
+        try:
+            call = _tool_call(_object(item))
+        except _Mismatch as mismatch:
+            raise mismatch.under(f".tool_calls[{at}]") from None
+        if call.index is not None or call.id or call.function or call.custom:
+            calls.append(call)
+    return calls or None
+
+
+def _tool_call(raw: dict[str, Any]) -> ToolCallChunk:
     index = raw.get("index")
     if index is not None:
         _check_index(index)
-    function, custom = raw.get("function"), raw.get("custom")
-    for name in ("id", "type"):
-        if raw.get(name) is not None and type(raw[name]) is not str:
-            raise _Mismatch("str", _kind(raw[name]), f".{name}")
+    extra = _beyond(raw, _TOOL_CALL_FIELDS)
     return ToolCallChunk(
         index,
-        raw.get("id"),
-        raw.get("type"),
-        None if function is None else _read(function, FunctionCall, ".function"),
-        None if custom is None else _read(custom, CustomToolCall, ".custom"),
-        _beyond(raw, _TOOL_CALL_FIELDS),
+        _text(raw, "id"),
+        _text(raw, "type", extra),
+        _part(raw, "function", _function),
+        _part(raw, "custom", _custom),
+        extra,
     )
 
 
@@ -356,73 +398,51 @@ _REASONING_NAMES = ("reasoning_content", "reasoning", "reasoning_text")
 
 def _delta(raw: dict[str, Any]) -> Delta:
     """Read a delta or a whole message: they have the same fields."""
-    content = raw.get("content")
-    delta = Delta(extra=_beyond(raw, _DELTA_FIELDS), wire=raw)
-    for name in ("role", "refusal"):
-        value = raw.get(name)
-        if value is not None and type(value) is not str:
-            raise _Mismatch("str", _kind(value), f".{name}")
-    delta.role, delta.refusal = raw.get("role"), raw.get("refusal")
+    get = raw.get
+    extra = _beyond(raw, _DELTA_FIELDS)
+    delta = Delta(_text(raw, "role", extra), extra=extra, wire=raw)
+    if get("refusal") is not None:
+        delta.refusal = _text(raw, "refusal")
+    content = get("content")
     if type(content) is list:
         _content_parts(content, delta)
     elif content is not None:
-        if type(content) is not str:
-            raise _Mismatch("str", _kind(content), ".content")
-        delta.content = content
-    _reasoning(raw, delta)
-    if (calls := raw.get("tool_calls")) is not None:
-        if type(calls) is dict:  # some send a lone call bare
-            calls = [calls]
-        if type(calls) is not list:
-            raise _Mismatch("array", _kind(calls), ".tool_calls")
-        if len(calls) > MAX_CHOICES:
-            raise _Mismatch(f"at most {MAX_CHOICES} calls", str(len(calls)), ".tool_calls")
-        delta.tool_calls = []
-        for at, call in enumerate(calls):
-            try:
-                delta.tool_calls.append(_tool_call(call))
-            except _Mismatch as mismatch:
-                raise mismatch.under(f".tool_calls[{at}]") from None
-    if (call := raw.get("function_call")) is not None:
-        delta.function_call = _read(call, FunctionCall, ".function_call")
-    if (audio := raw.get("audio")) is not None:
-        delta.audio = _read(audio, Audio, ".audio")
+        delta.content = _text(raw, "content")
+    # Under the first name that has any: a server in transition sends it under two.
+    for name in _REASONING_NAMES:
+        if (text := get(name)) is not None and (text := _text(raw, name, extra)) is not None:
+            delta.reasoning = delta.reasoning or text
+    if (details := get("reasoning_details")) is not None:
+        details = [details] if type(details) is dict else details
+        if type(details) is list:
+            delta.reasoning_details = details
+            delta.reasoning = (
+                delta.reasoning or "".join(map(_part_text, details)) or delta.reasoning
+            )
+        else:
+            extra["reasoning_details"] = details
+    if get("tool_calls"):
+        delta.tool_calls = _tool_calls(raw["tool_calls"])
+    if get("function_call"):
+        delta.function_call = _part(raw, "function_call", _function)
+    if get("audio") is not None:
+        delta.audio = _fit(raw, "audio", Audio, extra)
     return delta
 
 
-def _reasoning(raw: dict[str, Any], delta: Delta) -> None:
-    """Read the reasoning under the first name that has any.
-
-    A server in transition sends the same text under two names.
-    """
-    for name in _REASONING_NAMES:
-        value = raw.get(name)
-        if value is not None and type(value) is not str:
-            raise _Mismatch("str", _kind(value), f".{name}")
-        if value and not delta.reasoning:
-            delta.reasoning = value
-        elif value == "" and delta.reasoning is None:
-            delta.reasoning = ""
-    details = raw.get("reasoning_details")
-    if details is not None:
-        if type(details) is not list:
-            raise _Mismatch("array", _kind(details), ".reasoning_details")
-        delta.reasoning_details = details
-        text = "".join(map(_part_text, details))
-        if text and not delta.reasoning:
-            delta.reasoning = text
-
-
-def _usage(raw: dict[str, Any], choices: list[Any] | None) -> Usage | None:
+def _usage(
+    raw: dict[str, Any], choices: list[dict[str, Any]] | None, extra: dict[str, Any]
+) -> Usage | None:
     """Read the usage from wherever the server puts it; ``{}`` is none."""
-    if usage := raw.get("usage"):
-        return _read(usage, Usage, ".usage")
-    groq = raw.get("x_groq")  # Groq
-    if type(groq) is dict and groq.get("usage"):
-        return _read(groq["usage"], Usage, ".x_groq.usage")
-    for at, choice in enumerate(choices or ()):  # Moonshot
-        if type(choice) is dict and choice.get("usage"):
-            return _read(choice["usage"], Usage, f".choices[{at}].usage")
+    usage = raw.get("usage")
+    if usage is not None and (found := _fit(raw, "usage", Usage, extra)) and usage:
+        return found
+    groq = raw.get("x_groq")  # Groq; whatever doesn't fit in there is in its extra as it is
+    if type(groq) is dict and groq.get("usage") and (found := _fit(groq, "usage", Usage, {})):
+        return found
+    for choice in choices or ():  # Moonshot
+        if choice.get("usage") and (found := _fit(choice, "usage", Usage, {})):
+            return found
     return None
 
 
@@ -437,35 +457,26 @@ def _choice(raw: Any, alone: bool) -> ChunkChoice:  # noqa: FBT001 the hot path
         if not alone:
             raise _Mismatch("int, as there are several choices", "nothing", ".index")
         index = 0
-    if type(wire_delta) is dict:
-        content = wire_delta.get("content")
-        if len(wire_delta) == 1 and type(content) is str:  # what nearly every chunk holds
-            delta = Delta(None, content, None, None, None, None, None, None, {}, wire_delta)
-        else:
-            try:
-                delta = _delta(wire_delta)
-            except _Mismatch as mismatch:
-                raise mismatch.under(".delta") from None
-    elif wire_delta is None:
-        delta = Delta()
+    if (
+        type(wire_delta) is dict
+        and len(wire_delta) == 1
+        and type(content := wire_delta.get("content")) is str
+    ):  # what nearly every chunk holds
+        delta = Delta(None, content, None, None, None, None, None, None, {}, wire_delta)
     else:
-        raise _Mismatch("object", _kind(wire_delta), ".delta")
-    finish_reason = get("finish_reason")
+        delta = _part(raw, "delta", _delta) or Delta()
+    extra = {} if raw.keys() <= _CHOICE_FIELDS else _beyond(raw, _CHOICE_FIELDS)
+    finish_reason = get("finish_reason") or None  # some servers say "" for not yet
     if finish_reason is not None and type(finish_reason) is not str:
         raise _Mismatch("str", _kind(finish_reason), ".finish_reason")
     logprobs = get("logprobs")
     if logprobs is not None:
-        logprobs = _read(logprobs, ChoiceLogprobs, ".logprobs")
-    return ChunkChoice(
-        index,
-        delta,
-        finish_reason or None,  # some servers say "" for not yet
-        logprobs,
-        {} if raw.keys() <= _CHOICE_FIELDS else _beyond(raw, _CHOICE_FIELDS),
-    )
+        logprobs = _fit(raw, "logprobs", ChoiceLogprobs, extra)
+    return ChunkChoice(index, delta, finish_reason, logprobs, extra)
 
 
 _FUNCTION_FIELDS = frozenset({"name", "arguments"})
+_CUSTOM_FIELDS = frozenset({"name", "input"})
 _TOOL_CALL_FIELDS = frozenset({"index", "id", "type", "function", "custom"})
 _DELTA_FIELDS = frozenset(
     {"role", "content", "refusal", "tool_calls", "function_call", "audio", "reasoning_details"}
@@ -475,7 +486,7 @@ _CHOICE_FIELDS = frozenset({"index", "delta", "finish_reason", "logprobs"})
 _MESSAGE_CHOICE_FIELDS = frozenset({"index", "message", "finish_reason", "logprobs"})
 _COMPLETION_FIELDS = frozenset(field.name for field in attrs.fields(ChatCompletion)) - {"extra"}
 _CHUNK_FIELDS = frozenset(field.name for field in attrs.fields(ChatCompletionChunk)) - {"extra"}
-_ENVELOPE_STRINGS = ("id", "model", "object", "service_tier", "system_fingerprint", "obfuscation")
+_ENVELOPE_STRINGS = ("id", "object", "model", "service_tier", "system_fingerprint", "obfuscation")
 
 
 # --- What the other modules call ---------------------------------------------
@@ -500,11 +511,13 @@ def read_completion(raw: dict[str, Any]) -> ChatCompletion:
 def read_error(raw: dict[str, Any], *, is_error: bool = False) -> UpstreamError | None:
     """Return the error an object reports, or ``None`` if it reports none.
 
-    ``{"error": {…}}``, ``{"error": "text"}``, or, where the server marked it
-    (``event: error``, ``"object": "error"``), the object itself.
+    ``{"error": {…}}``, ``{"error": "text"}``, the same in ``x_groq``, or, where the
+    server marked it (``event: error``, ``"object": "error"``), the object itself.
     """
-    error = raw.get("error")
-    if error is None or error == "" or error is False:
+    error, groq = raw.get("error"), raw.get("x_groq")
+    if not error and type(groq) is dict and groq.get("error"):
+        error = groq["error"]
+    if not error and type(error) is not dict:
         if not is_error and raw.get("object") != "error":
             return None
         error = raw
@@ -514,11 +527,20 @@ def read_error(raw: dict[str, Any], *, is_error: bool = False) -> UpstreamError 
     if type(message) is not str:
         message = json.dumps(message)
     code, kind = error.get("code"), error.get("type") or raw.get("error_type")  # the latter: TGI
-    return UpstreamError(
+    found = UpstreamError(
         message,
         code=None if code is None else str(code),
         type=kind if type(kind) is str else None,
     )
+    # The same request would fail again.
+    found.retryable = found.code not in _WRONG_REQUEST and found.type != "invalid_request_error"
+    return found
+
+
+_WRONG_REQUEST = frozenset(
+    {"context_length_exceeded", "invalid_api_key", "content_filter", "model_not_found"}
+    | {str(status) for status in range(400, 423) if status not in {408, 409}}
+)
 
 
 def parse_arguments(call: FunctionCall) -> dict[str, Any]:
@@ -548,6 +570,7 @@ def to_dict(value: Any) -> Any:
 def _chunk(raw: dict[str, Any]) -> ChatCompletionChunk:
     # Written out for speed: a loop over the fields took half as long again.
     get = raw.get
+    extra = {} if raw.keys() <= _CHUNK_FIELDS else _beyond(raw, _CHUNK_FIELDS)
     id_, kind, model = get("id"), get("object"), get("model")
     tier, fingerprint, padding = get("service_tier"), get("system_fingerprint"), get("obfuscation")
     if not (
@@ -558,113 +581,95 @@ def _chunk(raw: dict[str, Any]) -> ChatCompletionChunk:
         and (type(fingerprint) is str or fingerprint is None)
         and (type(padding) is str or padding is None)
     ):
-        _check_envelope(raw)
+        id_, kind, model, tier, fingerprint, padding = (
+            _text(raw, name, extra) for name in _ENVELOPE_STRINGS
+        )
     created = get("created")
     if type(created) is not int:
-        created = _created(created)
+        created = _created(raw, extra)
 
+    hidden = bool(extra)  # usage may be among what we don't know, here or in a choice
     wire_choices = get("choices")
-    choices = []
+    choices: list[ChunkChoice] = []
+    if wire_choices is not None and type(wire_choices) is not list:
+        raise _Mismatch("array", _kind(wire_choices), ".choices")
     if wire_choices:
-        if type(wire_choices) is not list:
-            raise _Mismatch("array", _kind(wire_choices), ".choices")
         if len(wire_choices) > MAX_CHOICES:
             raise _Mismatch(f"at most {MAX_CHOICES} choices", str(len(wire_choices)), ".choices")
         alone = len(wire_choices) == 1
-        for choice in wire_choices:
+        for wire_choice in wire_choices:
             try:
-                choices.append(_choice(choice, alone))
+                choice = _choice(wire_choice, alone)
             except _Mismatch as mismatch:
                 raise mismatch.under(f".choices[{len(choices)}]") from None
-    elif wire_choices is not None and type(wire_choices) is not list:
-        raise _Mismatch("array", _kind(wire_choices), ".choices")
+            choices.append(choice)
+            if choice.extra:
+                hidden = True
 
     usage = get("usage")
-    if raw.keys() <= _CHUNK_FIELDS:
-        extra = {}
-        # Usage may hide in a choice, in a field we don't know otherwise.
-        if usage is not None or any([choice.extra for choice in choices]):  # noqa: C419 twice as fast as a generator
-            usage = _usage(raw, wire_choices)
-    else:
-        extra = _beyond(raw, _CHUNK_FIELDS)
-        usage = _usage(raw, wire_choices)
+    if usage is not None or hidden:
+        usage = _usage(raw, wire_choices, extra)
     moderation = get("moderation")
     if moderation is not None:
-        moderation = _read(moderation, Moderation, ".moderation")
+        moderation = _fit(raw, "moderation", Moderation, extra)
     return ChatCompletionChunk(
         id_, choices, created, model, kind, usage, tier, fingerprint, moderation, padding, extra
     )
 
 
-def _check_envelope(raw: dict[str, Any]) -> None:
-    for name in _ENVELOPE_STRINGS:
-        if raw.get(name) is not None and type(raw[name]) is not str:
-            raise _Mismatch("str", _kind(raw[name]), f".{name}")
-
-
-def _created(value: object) -> int | None:
+def _created(raw: dict[str, Any], extra: dict[str, Any]) -> int | None:
     """Read Unix seconds; some servers have them with a fraction."""
-    try:
-        return None if value is None else int(_float(value))
-    except _Mismatch as mismatch:
-        raise mismatch.under(".created") from None
+    seconds = _fit(raw, "created", float, extra)
+    return None if seconds is None else int(seconds)
 
 
 def _completion(raw: dict[str, Any]) -> ChatCompletion:
-    _check_envelope(raw)
     wire_choices = raw.get("choices")
     if type(wire_choices) is not list:
         raise _Mismatch("array", _kind(wire_choices), ".choices")
     choices = []
     for at, choice in enumerate(wire_choices):
         try:
-            choices.append(_message_choice(choice, at))
+            choices.append(_message_choice(_object(choice), at))
         except _Mismatch as mismatch:
             raise mismatch.under(f".choices[{at}]") from None
     choices.sort(key=lambda choice: choice.index)
-    moderation = raw.get("moderation")
+    extra = _beyond(raw, _COMPLETION_FIELDS)
     return ChatCompletion(
-        raw.get("id"),
+        _text(raw, "id", extra),
         tuple(choices),
-        _created(raw.get("created")),
-        raw.get("model"),
-        raw.get("object") or "chat.completion",
-        _usage(raw, wire_choices),
-        raw.get("service_tier"),
-        raw.get("system_fingerprint"),
-        None if moderation is None else _read(moderation, Moderation, ".moderation"),
-        _beyond(raw, _COMPLETION_FIELDS),
+        _created(raw, extra),
+        _text(raw, "model", extra),
+        _text(raw, "object", extra) or "chat.completion",
+        _usage(raw, wire_choices, extra),
+        _text(raw, "service_tier", extra),
+        _text(raw, "system_fingerprint", extra),
+        _fit(raw, "moderation", Moderation, extra),
+        extra,
         verdict_of([choice.finish_reason for choice in choices]),
     )
 
 
-def _message_choice(value: object, at: int) -> CompletionChoice:
-    raw = _object(value)
+def _message_choice(raw: dict[str, Any], at: int) -> CompletionChoice:
     index = at if raw.get("index") is None else raw["index"]
     _check_index(index)
-    finish_reason = raw.get("finish_reason")
-    if finish_reason is not None:
-        try:
-            _str(finish_reason)
-        except _Mismatch as mismatch:
-            raise mismatch.under(".finish_reason") from None
-    logprobs = raw.get("logprobs")
     try:
         message = _message(_object(raw.get("message")))
     except _Mismatch as mismatch:
         raise mismatch.under(".message") from None
+    extra = _beyond(raw, _MESSAGE_CHOICE_FIELDS)
     return CompletionChoice(
         index,
         message,
-        finish_reason or None,
-        None if logprobs is None else _read(logprobs, ChoiceLogprobs, ".logprobs"),
-        _beyond(raw, _MESSAGE_CHOICE_FIELDS),
+        _text(raw, "finish_reason") if raw.get("finish_reason") else None,
+        _fit(raw, "logprobs", ChoiceLogprobs, extra),
+        extra,
     )
 
 
 def _message(raw: dict[str, Any]) -> Message:
     said = _delta(raw)
-    annotations = raw.get("annotations")
+    extra = {name: value for name, value in said.extra.items() if name != "annotations"}
     return Message(
         said.role or "assistant",
         said.content,
@@ -678,9 +683,9 @@ def _message(raw: dict[str, Any]) -> Message:
         else None,
         said.function_call,
         said.audio,
-        None if annotations is None else _read(annotations, tuple[Annotation, ...], ".annotations"),
+        _fit(raw, "annotations", tuple[Annotation, ...], extra),
         None if said.reasoning_details is None else tuple(said.reasoning_details),
-        {name: value for name, value in said.extra.items() if name != "annotations"},
+        extra,
     )
 
 
@@ -694,7 +699,9 @@ def _plain_hook(cls: Any) -> Callable[[Any], dict[str, Any]]:
     def plain(value: Any) -> dict[str, Any]:
         fields = ((name, getattr(value, name)) for name in names)
         known = {name: to_dict(item) for name, item in fields if item is not None}
-        return {**known, **to_dict(getattr(value, "extra", {}))}
+        extra = to_dict(getattr(value, "extra", {}))
+        # Of what came both fitting and not, the one that was read counts.
+        return {**known, **{name: item for name, item in extra.items() if not known.get(name)}}
 
     return plain
 

@@ -1,7 +1,7 @@
 """What a server answers: the chunks of a stream, and the whole completion.
 
-Field names are the wire's. Fields a server sends beyond these are kept in
-``extra``. ``None`` means that the server didn't say.
+Field names are the wire's. What a server sends beyond these, or what doesn't fit
+its field, is kept in ``extra``. ``None`` means that the server didn't say.
 
 The chunk classes are mutable for speed alone (a stream makes thousands, and a
 frozen object takes twice as long to make); treat them as values.

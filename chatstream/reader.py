@@ -126,7 +126,7 @@ class ChunkReader:
                     continue  # a server's own kind of event, such as a ping
             is_error = event.event == "error"
             raw = _error_object(data) if is_error else codec.load_object(data)
-            if is_error or "error" in raw or raw.get("object") == "error":
+            if is_error or "error" in raw or "x_groq" in raw or raw.get("object") == "error":
                 error = codec.read_error(raw, is_error=is_error)
                 if error is not None:
                     self._failure = error

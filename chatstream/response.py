@@ -117,7 +117,7 @@ def status_error(info: ResponseInfo, body: bytes) -> StatusError:
     text = body.decode("utf-8", "replace")
     code = type_ = param = None
     try:
-        raw = codec.load_object(body)
+        raw = codec.load_document(body)
     except DecodeError:
         message = text
     else:
@@ -166,7 +166,7 @@ def looks_like_document(head: bytes | bytearray) -> bool:
 def document_error(info: ResponseInfo, body: bytes) -> ChatStreamError:
     """Return the error that a successful answer means which isn't a stream."""
     try:
-        raw = codec.load_object(body)
+        raw = codec.load_document(body)
     except DecodeError:
         pass
     else:

@@ -104,7 +104,7 @@ class WholeAnswer:
                     raise ProtocolError(msg)
                 async with _limited(limits.idle, IdleTimeoutError):
                     reads = await body.read()
-            raw = codec.load_object(bytes(data))
+            raw = codec.load_document(bytes(data))
             if (error := codec.read_error(raw)) is not None:
                 raise error
             return codec.read_completion(raw)

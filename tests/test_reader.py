@@ -121,6 +121,18 @@ def test_an_error_without_data_is_an_error(line, end):
     assert "no memory" in message
 
 
+def test_an_error_beside_the_chunk_is_an_error():
+    """
+    Groq's way, after which it says ``[DONE]`` as if all were well.
+    """
+    body = chunk(b"Hi") + b'data: {"choices": [], "x_groq": {"error": "over capacity"}}\n\n'
+
+    chunks, _, error, message = read(body + b"data: [DONE]\n\n")
+
+    assert (1, UpstreamError) == (len(chunks), error)
+    assert "over capacity" in message
+
+
 def test_what_was_whole_before_an_endless_event_is_kept():
     chunks, _, error, _ = read(chunk(b"Hi") + b"data: " + b"x" * 500, limit=300)
 
