@@ -1,6 +1,7 @@
 """Chunks of a stream, put together to the whole answer."""
 
 import copy
+import gc
 import time
 from itertools import pairwise
 
@@ -1138,25 +1139,31 @@ SHAPES = {
 
 
 def seconds(chunks):
-    """CPU seconds to collect these and look at the result."""
+    """CPU seconds to collect these and look at the result, without Python's own housekeeping."""
     collector = MessageCollector()
-    start = time.process_time()
-    for chunk in chunks:
-        collector.add(chunk)
-    collector.completion()
-    return time.process_time() - start
+    gc.disable()
+    try:
+        start = time.process_time()
+        for chunk in chunks:
+            collector.add(chunk)
+        collector.completion()
+        return time.process_time() - start
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_time_grows_as_the_stream_does(shape):
     """
-    E25: four times the deltas are allowed eight times the time; squared it'd be sixteen.
+    E25: eight times the deltas are allowed thirty times the time; squared it'd be 64.
+
+    The exact ratio is measured in benchmarks/; this is room to spare for a busy machine.
     """
     chunks = [read_chunk(chunk) for chunk in deltas(*(shape(at) for at in range(1000)))]
-    short = min(seconds(chunks * 5) for _ in range(3))
-    long = min(seconds(chunks * 20) for _ in range(3))
+    short = min(seconds(chunks * 3) for _ in range(5))
+    long = min(seconds(chunks * 24) for _ in range(3))
 
-    assert long < 8 * short + 0.005
+    assert long < 30 * short + 0.01
 
 
 def test_two_hundred_thousand_deltas_take_a_moment():
