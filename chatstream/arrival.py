@@ -124,8 +124,10 @@ class Tap(asyncio.Protocol):
         self._content = content
         if self._early:
             self.headers_ns = self._early[-1]
-        if content.total_bytes and self._early:
-            self.offsets.append((content.total_bytes, self._early[-1], len(self._early) > 1))
+        if content.total_bytes:
+            # Bytes that came before we stood here have no stamp at all.
+            at = self._early[-1] if self._early else self._clock()
+            self.offsets.append((content.total_bytes, at, len(self._early) != 1))
         self._early.clear()
 
     def detach(self) -> None:

@@ -539,3 +539,17 @@ def test_a_tap_takes_the_place_of_one_that_is_still_there():
     assert transport.protocol is inner
     new.detach()
     assert transport.protocol is inner
+
+
+def test_bytes_that_came_before_anyone_looked_are_flagged():
+    """
+    An answer may be there before the response begins; its bytes bear the time of the look.
+    """
+    transport = Transport()
+    content = Content()
+    tap = Tap(transport, itertools.count(5).__next__)
+    content.feed(b"early")
+
+    tap.body_is(content)
+
+    assert [(5, 5, True)] == list(tap.offsets)

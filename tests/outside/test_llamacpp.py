@@ -69,6 +69,8 @@ def url(outside, tmp_path_factory):
     params.n_parallel = 4
     params.warmup = False
     params.verbosity = -1
+    # Its threads wait for each other by spinning: more than one are slow on a busy machine.
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
     server = xllamacpp.Server(params)
     yield f"{server.listening_address}/v1"
     del server
