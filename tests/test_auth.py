@@ -4,7 +4,7 @@ import traceback
 
 import pytest
 
-from chatstream.auth import auth_headers, key_of, redact
+from chatstream.auth import auth_headers, key_of, redact, secrets_in
 from chatstream.errors import RequestError, UpstreamError
 
 KEY = "sk-canary"
@@ -142,3 +142,31 @@ def test_a_key_quoted_back_is_hidden(expected, text, key):
     assert expected == error.message
     assert (expected,) == error.args
     assert expected in str(error)
+
+
+def test_the_start_of_a_key_is_hidden_where_a_message_was_cut():
+    """
+    Messages are shortened before anybody knows what is secret in them.
+    """
+    for kept in range(6, len(KEY)):
+        error = UpstreamError("x" * (299 - kept) + KEY + " is wrong")
+
+        redact(error, [KEY])
+
+        assert KEY[:6] not in str(error)
+        assert KEY[:6] not in repr(error)
+
+
+def test_headers_that_carry_keys_are_known():
+    """
+    Whoever brings a header of their own wants it hidden as well.
+    """
+    headers = {
+        "Authorization": "Bearer a",
+        "api-key": "b",
+        "X-API-Key": "c",
+        "Cookie": "d",
+        "Accept": "e",
+    }
+
+    assert ["a", "b", "c", "d"] == secrets_in(headers)

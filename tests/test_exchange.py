@@ -248,6 +248,16 @@ async def test_a_proxy_that_refuses_to_connect(raw_server, wire, status):
         assert "hidden" not in everything(error)
 
 
+async def test_a_proxy_that_refuses_a_plain_request(raw_server, wire):
+    """
+    It answers in the server's place, but its 407 is none of the server's words.
+    """
+    raw = await raw_server(wire.response(b"no", "407 Proxy Authentication Required", "text/plain"))
+    for error in await failures("http://192.0.2.1/v1", api_key=None, proxy=raw.origin):
+        assert isinstance(error, ConnectError)
+        assert ("proxy", False) == (error.reason, error.retryable)
+
+
 # --- Not HTTP ----------------------------------------------------------------------------------
 
 

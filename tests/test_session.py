@@ -835,6 +835,30 @@ async def test_usage_is_left_out_where_it_is_refused(raw_server, wire, status):
     assert 1 == len(stream.attempts)
 
 
+async def test_only_what_we_added_is_left_out(raw_server, wire):
+    """
+    The caller's own options stay; and a place in the queue is taken each time.
+    """
+
+    async def answer(connection):
+        while (request := await connection.request()) is not None:
+            options.append(orjson.loads(request.body)["stream_options"])
+            if "include_usage" in options[-1]:
+                error = b'{"detail": "%b include_usage"}' % (b"x" * 400)
+                await connection.send(wire.response(error, "400 No", "application/json"))
+            else:
+                await connection.send(wire.response(wire.ANSWER))
+
+    options = []
+    raw = await raw_server(answer)
+    async with ChatSession(raw.base_url, retry=ONCE, max_in_flight=1) as session:
+        for _ in range(2):
+            await ask(session, stream_options={"include_obfuscation": False})
+
+    wanted = {"include_obfuscation": False}
+    assert [wanted | {"include_usage": True}, wanted] * 2 == options
+
+
 async def test_another_complaint_is_not_about_usage(server, session):
     with pytest.raises(chatstream.BadRequestError):
         await ask(session, extra_headers={"x-simulate-status": "400"})

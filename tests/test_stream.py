@@ -2218,6 +2218,18 @@ async def test_an_attempt_that_broke_after_its_first_token_says_so(clock):
     assert str(caught.value) == attempt.error
 
 
+async def test_nonsense_after_a_whole_answer_does_it_no_harm(clock):
+    """
+    Every choice had said why it ended; the rest can only be usage.
+    """
+    stream = stream_of(clock, reads(*HELLO[:-1], b"data: {\n\n", USAGE))
+
+    async with stream:
+        completion = await stream.collect()
+
+    assert (Verdict.FINISHED, "Hello") == (completion.verdict, completion.text)
+
+
 async def run_through(stream):
     async with stream:
         await stream.collect()
