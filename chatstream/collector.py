@@ -11,6 +11,7 @@ from typing import Any
 
 from attrs import Factory, define
 
+from chatstream.codec import read_chunk
 from chatstream.completion import (
     Annotation,
     Audio,
@@ -41,11 +42,9 @@ class MessageCollector:
     ``expected_choices`` is the request's ``n``: an answer with fewer choices is
     a cut one, unless the stream said ``[DONE]``.
 
-    >>> from chatstream.codec import load_object, read_chunk
     >>> collector = MessageCollector()
     >>> for text in ("Hel", "lo"):
-    ...     wire = '{"choices": [{"index": 0, "delta": {"content": "%s"}}]}' % text
-    ...     collector.add(read_chunk(load_object(wire)))
+    ...     collector.add({"choices": [{"index": 0, "delta": {"content": text}}]})
     >>> collector.completion().text
     'Hello'
     """
@@ -113,8 +112,13 @@ class MessageCollector:
             choice = self._choices[index] = ChoiceCollector(self.touched_calls)
         return choice
 
-    def add(self, chunk: ChatCompletionChunk) -> None:
-        """Take the next chunk of the stream."""
+    def add(self, chunk: ChatCompletionChunk | dict[str, Any]) -> None:
+        """Take the next chunk of the stream, or its JSON object.
+
+        Raises ``DecodeError`` if the object can't be read.
+        """
+        if isinstance(chunk, dict):
+            chunk = read_chunk(chunk)
         if self.touched_calls:
             self.touched_calls.clear()
         for part in chunk.choices:

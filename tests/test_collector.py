@@ -1180,3 +1180,16 @@ def test_two_hundred_thousand_deltas_take_a_moment():
 
     assert "x" * 200_000 == text
     assert taken < 5
+
+
+def test_a_chunk_may_come_as_its_json_object():
+    """
+    Logs and replays have those at hand.
+    """
+    collector = MessageCollector()
+    collector.add({"choices": [{"index": 0, "delta": {"content": "Hi"}, "finish_reason": "stop"}]})
+
+    with pytest.raises(DecodeError):
+        collector.add({"choices": [{"index": 0, "delta": {"content": 5}}]})
+
+    assert "Hi" == collector.completion().text

@@ -16,8 +16,9 @@ PACKAGE = Path(chatstream.__file__).parent
 # know each other.
 ROWS = [
     ["completion", "errors", "marks"],
-    ["sse", "messages", "report", "collector", "codec", "auth", "sockets", "timeouts", "retry"],
-    ["rules", "request", "events", "response", "phases", "arrival", "observing"],
+    ["sse", "messages", "report", "codec", "auth", "sockets", "timeouts", "retry"],
+    ["collector", "rules", "request"],
+    ["events", "response", "phases", "arrival", "observing"],
     ["reader", "attempts"],
     ["exchange", "stream"],
     ["whole"],
