@@ -1,4 +1,4 @@
-"""``python -m benchmarks``: all rows of "Numbers to reach", as text, JSON and a picture."""
+"""``python -m benchmarks``: speed and truth of chatstream beside other clients."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class Goal:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One row of "Numbers to reach", which becomes one table."""
+    """One work with its goals, which becomes one table."""
 
     name: str
     title: str

@@ -19,7 +19,7 @@ async def count(session: ChatSession, model: str) -> None:
     async with session.stream(model=model, messages=[user(PROMPT)], temperature=0) as stream:
         async for event in stream:
             print(f"Message received {event.elapsed:.2f} seconds after request: {event.delta}")
-    print(f"\nFull conversation received: {stream.completion.text}\n")
+    print(f"\nFull message received: {stream.completion.text}\n")
     print(stream.report)
 
 

@@ -6,10 +6,12 @@ import os
 import re
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
 
+import chatstream
 from chatstream.testing import Profile, SimulatedServer
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
@@ -70,3 +72,26 @@ async def _run(program, environment):
     )
     out, err = await process.communicate()
     return subprocess.CompletedProcess([], process.returncode, out.decode(), err.decode())
+
+
+async def test_the_conversation_with_a_tool_ends_with_words(server):
+    """
+    A message of a completion goes back as it is, and so does a tool's result.
+    """
+    (block,) = (block for block in BLOCKS if "parse_arguments" in block)
+    asked = []
+
+    def weather(**arguments):
+        asked.append(arguments)
+        return "Sunny."
+
+    async with chatstream.ChatSession(server.base_url, "any") as session:
+        namespace = vars(chatstream) | {"session": session, "weather": weather}
+        code = compile(block, "README.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        await types.FunctionType(code, namespace)()
+
+    assert 1 == len(asked)
+    assert namespace["message"].content
+    assert ["system", "user", "assistant", "tool"] == [
+        message["role"] for message in server.requests[-1].body["messages"]
+    ]
