@@ -1026,7 +1026,7 @@ def test_extremes_are_read_or_refused_within_a_second(text):
     found = attempt(load, text)
     taken = time.process_time() - start
 
-    assert taken < 3  # a second, and room for a busy machine
+    assert taken < 1
     assert not isinstance(found, DecodeError) or len(str(found)) < 200
 
 
@@ -1041,7 +1041,7 @@ def test_a_million_keys_are_read_in_a_moment():
     taken = time.process_time() - start
 
     assert 1_000_000 == len(chunk.extra)
-    assert taken < 10  # 0.6 s where it was written; making the dict is most of it
+    assert taken < 3  # 0.6 s where it was written; making the dict is most of it
 
 
 def test_a_hundred_thousand_choices_are_refused():
