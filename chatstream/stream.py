@@ -226,10 +226,10 @@ class ChatStream:
             self._abort()
         self._end(verdict)
 
-    def _end(self, verdict: Verdict, at_ns: int | None = None) -> None:
+    def _end(self, verdict: Verdict) -> None:
         """Settle how the stream ended, and tell the observers."""
         self._verdict = verdict
-        self._marks.end_ns = self._clock() if at_ns is None else at_ns
+        self._marks.end_ns = self._clock()
         self._watchdog.stop()
         if self._observing:
             report = self.report
