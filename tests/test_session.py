@@ -403,6 +403,22 @@ async def test_answers_that_are_not_streamed_share_the_connection(server, sessio
     assert 1 == server.connections
 
 
+@pytest.mark.parametrize("whole", [False, True], ids=["stream", "create"])
+async def test_a_limit_of_the_http_session_ends_no_answer(server, whole):
+    """
+    aiohttp's default of 300 s for a whole request would; here it is a tenth of a second.
+    """
+    server.profile = Profile(time_to_first_token=0.3, gap=0.02, tokens=3)
+    options = stamping_session_options() | {"timeout": aiohttp.ClientTimeout(total=0.1)}
+    async with (
+        aiohttp.ClientSession(**options) as http,
+        ChatSession(server.base_url, http=http, retry=ONCE) as session,
+    ):
+        verdict = (await session.create(ASK)).verdict if whole else (await ask(session)).verdict
+
+    assert verdict in {Verdict.FINISHED, Verdict.LENGTH}
+
+
 async def test_there_is_no_ceiling_of_100_connections():
     """
     aiohttp's own would let stream 101 wait for the end of another.
