@@ -1,7 +1,7 @@
 """JSON to the classes of the wire, and back: the only place that does it.
 
 Reading is in two steps: text to plain dicts (:func:`load`), dicts to classes
-(:func:`read_chunk`, :func:`read_completion`). The rule of the second:
+(:class:`ChunkDecoder`, :func:`read_completion`). The rule of the second:
 
 **Strict for what carries the answer, open for the rest.**
 Choices and their indices, content, refusal, tool calls and finish reasons must be
@@ -24,6 +24,7 @@ from typing import Any, NoReturn, TypeVar, get_args, get_origin
 import attrs
 import cattrs
 import orjson
+from attrs import define
 
 from chatstream.completion import (
     Annotation,
@@ -35,6 +36,7 @@ from chatstream.completion import (
     CompletionChoice,
     CustomToolCall,
     Delta,
+    Envelope,
     FunctionCall,
     Message,
     Moderation,
@@ -462,7 +464,7 @@ def _choice(raw: Any, alone: bool) -> ChunkChoice:  # noqa: FBT001 the hot path
         and len(wire_delta) == 1
         and type(content := wire_delta.get("content")) is str
     ):  # what nearly every chunk holds
-        delta = Delta(None, content, None, None, None, None, None, None, {}, wire_delta)
+        delta = Delta(None, content, None, None, None, None, None, None, {}, None)
     else:
         delta = _part(raw, "delta", _delta) or Delta()
     extra = {} if raw.keys() <= _CHOICE_FIELDS else _beyond(raw, _CHOICE_FIELDS)
@@ -485,19 +487,119 @@ _DELTA_FIELDS = frozenset(
 _CHOICE_FIELDS = frozenset({"index", "delta", "finish_reason", "logprobs"})
 _MESSAGE_CHOICE_FIELDS = frozenset({"index", "message", "finish_reason", "logprobs"})
 _COMPLETION_FIELDS = frozenset(field.name for field in attrs.fields(ChatCompletion)) - {"extra"}
-_CHUNK_FIELDS = frozenset(field.name for field in attrs.fields(ChatCompletionChunk)) - {"extra"}
+_ENVELOPE_FIELDS = frozenset(field.name for field in attrs.fields(Envelope)) - {"extra"}
 _ENVELOPE_STRINGS = ("id", "object", "model", "service_tier", "system_fingerprint", "obfuscation")
 
 
 # --- What the other modules call ---------------------------------------------
 
 
-def read_chunk(raw: dict[str, Any]) -> ChatCompletionChunk:
-    """Read one event's object; raise ``DecodeError`` with the path."""
+class ChunkDecoder:
+    """Reads the chunks of one stream, which says nearly the same in each of them.
+
+    What stands around the choices is read once while it stays the same, and shared:
+    comparing two dicts takes a tenth of the time of reading one. Where even the text
+    is that of an earlier chunk but for its content, only the content is read
+    (:meth:`repeated`): 0.9 µs a chunk instead of 2.4.
+    """
+
+    __slots__ = ("_envelope", "_pattern", "_raw", "_unlike")
+
+    def __init__(self) -> None:
+        self._raw: dict[str, Any] | None = None
+        self._envelope = Envelope()
+        self._pattern: _Pattern | None = None
+        self._unlike = 0
+        """Chunks since the last look for a pattern that were read in full."""
+
+    def repeated(self, text: str) -> ChatCompletionChunk | None:
+        """Read a chunk that is an earlier one but for its content; ``None`` if it isn't.
+
+        One JSON value in place of another leaves all around it as it was.
+        """
+        pattern = self._pattern
+        if (
+            pattern is None
+            or not text.startswith(pattern.before)
+            or not text.endswith(pattern.after)
+            or len(text) < pattern.length
+        ):
+            return None
+        try:
+            content = orjson.loads(text[pattern.start : pattern.stop])
+        except orjson.JSONDecodeError:
+            return None
+        if type(content) is not str:
+            return None
+        index, extra, envelope = pattern.rest
+        delta = Delta(None, content, None, None, None, None, None, None, {}, None)
+        return ChatCompletionChunk([ChunkChoice(index, delta, None, None, extra)], envelope)
+
+    def decode(self, text: str, raw: dict[str, Any]) -> ChatCompletionChunk:
+        """Read a chunk, whose object *raw* is used up; raise ``DecodeError`` with the path."""
+        wire = raw.pop("choices", None)
+        try:
+            choices = _choices(wire)
+        except _Mismatch as mismatch:
+            raise DecodeError("$" + mismatch.path, mismatch.expected, mismatch.seen) from None
+        again = raw == self._raw
+        if not again:
+            self._envelope, self._raw = _envelope(raw), raw
+        chunk = ChatCompletionChunk(choices, self._envelope)
+        for choice in choices:
+            if choice.extra.get("usage") and chunk.usage is None:  # Moonshot
+                usage = _fit(dict(choice.extra), "usage", Usage, {})
+                chunk.envelope, again = attrs.evolve(chunk.envelope, usage=usage), False
+        self._unlike += 1
+        if again and len(choices) == 1 and self._unlike >= LOOK_EVERY:
+            self._unlike = 0
+            self._pattern = _pattern(text, {**raw, "choices": wire}, chunk) or self._pattern
+        return chunk
+
+
+LOOK_EVERY = 4
+"""To look for a pattern takes as long as to read a chunk; some streams have none."""
+
+
+@define
+class _Pattern:
+    """The text of a chunk around the value of its content, and what the text says."""
+
+    before: str
+    after: str
+    length: int
+    start: int
+    stop: int
+    rest: tuple[int, Mapping[str, Any], Envelope]
+
+
+def _pattern(text: str, raw: dict[str, Any], chunk: ChatCompletionChunk) -> _Pattern | None:
+    """Find the content in the *text* of a chunk; ``None`` if there is more to it.
+
+    Whether what was found is the content is seen by putting something else there.
+    """
+    choice = chunk.choices[0]
+    delta, extra = choice.delta, choice.extra
+    if choice != ChunkChoice(choice.index, Delta(content=delta.content), extra=extra):
+        return None
+    before, _, after = text.partition(f'"{delta.content}"')
+    raw["choices"] = [{**raw["choices"][0], "delta": {"content": _OTHER}}]
     try:
-        return _chunk(raw)
-    except _Mismatch as mismatch:
-        raise DecodeError("$" + mismatch.path, mismatch.expected, mismatch.seen) from None
+        found = orjson.loads(f'{before}"{_OTHER}"{after}') == raw
+    except orjson.JSONDecodeError:
+        return None
+    if not found:
+        return None
+    length, start, stop = len(before + after), len(before), -len(after)
+    return _Pattern(before, after, length, start, stop, (choice.index, extra, chunk.envelope))
+
+
+_OTHER = "'what no model says'"
+
+
+def read_chunk(raw: Mapping[str, Any]) -> ChatCompletionChunk:
+    """Read one event's object by itself; raise ``DecodeError`` with the path."""
+    return ChunkDecoder().decode("", dict(raw))
 
 
 def read_completion(raw: dict[str, Any]) -> ChatCompletion:
@@ -567,10 +669,27 @@ def to_dict(value: Any) -> Any:
 # --- Reading the whole objects -----------------------------------------------
 
 
-def _chunk(raw: dict[str, Any]) -> ChatCompletionChunk:
+def _choices(wire: Any) -> list[ChunkChoice]:
+    if not wire and (wire is None or type(wire) is list):
+        return []
+    if type(wire) is not list:
+        raise _Mismatch("array", _kind(wire), ".choices")
+    if len(wire) > MAX_CHOICES:
+        raise _Mismatch(f"at most {MAX_CHOICES} choices", str(len(wire)), ".choices")
+    choices: list[ChunkChoice] = []
+    alone = len(wire) == 1
+    for raw in wire:
+        try:
+            choices.append(_choice(raw, alone))
+        except _Mismatch as mismatch:
+            raise mismatch.under(f".choices[{len(choices)}]") from None
+    return choices
+
+
+def _envelope(raw: dict[str, Any]) -> Envelope:
     # Written out for speed: a loop over the fields took half as long again.
     get = raw.get
-    extra = {} if raw.keys() <= _CHUNK_FIELDS else _beyond(raw, _CHUNK_FIELDS)
+    extra = {} if raw.keys() <= _ENVELOPE_FIELDS else _beyond(raw, _ENVELOPE_FIELDS)
     id_, kind, model = get("id"), get("object"), get("model")
     tier, fingerprint, padding = get("service_tier"), get("system_fingerprint"), get("obfuscation")
     if not (
@@ -587,34 +706,13 @@ def _chunk(raw: dict[str, Any]) -> ChatCompletionChunk:
     created = get("created")
     if type(created) is not int:
         created = _created(raw, extra)
-
-    hidden = bool(extra)  # usage may be among what we don't know, here or in a choice
-    wire_choices = get("choices")
-    choices: list[ChunkChoice] = []
-    if wire_choices is not None and type(wire_choices) is not list:
-        raise _Mismatch("array", _kind(wire_choices), ".choices")
-    if wire_choices:
-        if len(wire_choices) > MAX_CHOICES:
-            raise _Mismatch(f"at most {MAX_CHOICES} choices", str(len(wire_choices)), ".choices")
-        alone = len(wire_choices) == 1
-        for wire_choice in wire_choices:
-            try:
-                choice = _choice(wire_choice, alone)
-            except _Mismatch as mismatch:
-                raise mismatch.under(f".choices[{len(choices)}]") from None
-            choices.append(choice)
-            if choice.extra:
-                hidden = True
-
     usage = get("usage")
-    if usage is not None or hidden:
-        usage = _usage(raw, wire_choices, extra)
+    if usage is not None or extra:  # it may be among what we don't know
+        usage = _usage(raw, None, extra)
     moderation = get("moderation")
     if moderation is not None:
         moderation = _fit(raw, "moderation", Moderation, extra)
-    return ChatCompletionChunk(
-        id_, choices, created, model, kind, usage, tier, fingerprint, moderation, padding, extra
-    )
+    return Envelope(id_, created, model, kind, usage, tier, fingerprint, moderation, padding, extra)
 
 
 def _created(raw: dict[str, Any], extra: dict[str, Any]) -> int | None:
@@ -694,7 +792,7 @@ def _message(raw: dict[str, Any]) -> Message:
 
 @_converter.register_unstructure_hook_factory(attrs.has)
 def _plain_hook(cls: Any) -> Callable[[Any], dict[str, Any]]:
-    names = [field.name for field in attrs.fields(cls) if field.name not in {"extra", "wire"}]
+    names = [field.name for field in attrs.fields(cls) if field.name not in {"extra", "_wire"}]
 
     def plain(value: Any) -> dict[str, Any]:
         fields = ((name, getattr(value, name)) for name in names)
@@ -704,6 +802,11 @@ def _plain_hook(cls: Any) -> Callable[[Any], dict[str, Any]]:
         return {**known, **{name: item for name, item in extra.items() if not known.get(name)}}
 
     return plain
+
+
+@_converter.register_unstructure_hook
+def _plain_chunk(chunk: ChatCompletionChunk) -> dict[str, Any]:
+    return {**to_dict(chunk.envelope), "choices": to_dict(chunk.choices)}
 
 
 _converter.register_unstructure_hook(str, whole_text)

@@ -22,6 +22,7 @@ from chatstream.completion import (
     CompletionChoice,
     CustomToolCall,
     Delta,
+    Envelope,
     FunctionCall,
     Message,
     Moderation,
@@ -58,6 +59,7 @@ class MessageCollector:
         self.touched_calls: list[tuple[Delta, CallPieces, str | None]] = []
         """The calls that the last chunk added to, with what it added in which delta."""
         self._choices: dict[int, ChoiceCollector] = {}
+        self._envelope: Envelope | None = None
         self._id: str | None = None
         self._model: str | None = None
         self._created: int | None = None
@@ -117,7 +119,7 @@ class MessageCollector:
 
         Raises ``DecodeError`` if the object can't be read.
         """
-        if isinstance(chunk, dict):
+        if not isinstance(chunk, ChatCompletionChunk):
             chunk = read_chunk(chunk)
         if self.touched_calls:
             self.touched_calls.clear()
@@ -126,22 +128,26 @@ class MessageCollector:
             if choice.finish_reason is not None and part.delta.bears_token:
                 self.late_content = True
             choice.add(part)
+        if chunk.envelope is not self._envelope:
+            self._envelope = chunk.envelope
+            self._add_envelope(chunk.envelope)
+
+    def _add_envelope(self, said: Envelope) -> None:
         # Ids, models and dates that change on the way mean nothing: the first
         # that says something counts.
-        if self._id is None or self._model is None or self._created is None:
-            self._id = self._id or chunk.id or None
-            self._model = self._model or chunk.model or None
-            self._created = self._created or chunk.created
-        if chunk.usage is not None:
-            self._usage = chunk.usage  # counts are cumulative: the last one holds
-        if chunk.system_fingerprint is not None:
-            self._system_fingerprint = chunk.system_fingerprint
-        if chunk.service_tier is not None:
-            self._service_tier = chunk.service_tier
-        if chunk.moderation is not None:
-            self._moderation = chunk.moderation
-        if chunk.extra:
-            self._extra.update(_known(chunk.extra))
+        self._id = self._id or said.id or None
+        self._model = self._model or said.model or None
+        self._created = self._created or said.created
+        if said.usage is not None:
+            self._usage = said.usage  # counts are cumulative: the last one holds
+        if said.system_fingerprint is not None:
+            self._system_fingerprint = said.system_fingerprint
+        if said.service_tier is not None:
+            self._service_tier = said.service_tier
+        if said.moderation is not None:
+            self._moderation = said.moderation
+        if said.extra:
+            self._extra.update(_known(said.extra))
 
     def completion(self) -> ChatCompletion:
         """Return the answer so far; its ``verdict`` tells whether it is whole."""
@@ -212,7 +218,7 @@ class ChoiceCollector:
             self._logprobs.add(part.logprobs)
         if part.extra:
             self._choice_extra.update(_known(part.extra))
-        if content is None or len(delta.wire) != 1 or type(delta.wire["content"]) is not str:
+        if delta._wire is not None:  # noqa: SLF001 the hot path: None is content alone
             self._add_rest(delta)
 
     def _add_rest(self, delta: Delta) -> None:

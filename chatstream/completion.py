@@ -289,8 +289,13 @@ class Delta:
     audio: Audio | None = None
     reasoning_details: list[Any] | None = None
     extra: Mapping[str, Any] = Factory(dict)
-    wire: Mapping[str, Any] = field(factory=dict, repr=False, eq=False)
-    """The JSON object as it came."""
+    _wire: Mapping[str, Any] | None = field(factory=dict, repr=False, eq=False)
+    # None: it held content and nothing else, as nearly every delta does.
+
+    @property
+    def wire(self) -> Mapping[str, Any]:
+        """The JSON object as it came."""
+        return {"content": self.content} if self._wire is None else self._wire
 
     @property
     def bears_output(self) -> bool:
@@ -326,11 +331,10 @@ class ChunkChoice:
 
 
 @define
-class ChatCompletionChunk:
-    """One event of a stream. ``created`` is in Unix seconds."""
+class Envelope:
+    """What a chunk holds around its choices. ``created`` is in Unix seconds."""
 
     id: str | None = None
-    choices: list[ChunkChoice] = Factory(list)
     created: int | None = None
     model: str | None = None
     object: str | None = None
@@ -340,6 +344,67 @@ class ChatCompletionChunk:
     moderation: Moderation | None = None
     obfuscation: str | None = None
     extra: Mapping[str, Any] = Factory(dict)
+
+
+@define
+class ChatCompletionChunk:
+    """One event of a stream: its choices, and their envelope.
+
+    The chunks of a stream that agree in the latter share it.
+    """
+
+    choices: list[ChunkChoice] = Factory(list)
+    envelope: Envelope = Factory(Envelope)
+
+    @property
+    def id(self) -> str | None:
+        """The completion's id."""
+        return self.envelope.id
+
+    @property
+    def created(self) -> int | None:
+        """When the completion was begun, in Unix seconds."""
+        return self.envelope.created
+
+    @property
+    def model(self) -> str | None:
+        """The model that answers."""
+        return self.envelope.model
+
+    @property
+    def object(self) -> str | None:
+        """``chat.completion.chunk``, where the server says so."""
+        return self.envelope.object
+
+    @property
+    def usage(self) -> Usage | None:
+        """Token counts so far."""
+        return self.envelope.usage
+
+    @property
+    def service_tier(self) -> str | None:
+        """The tier that serves the request."""
+        return self.envelope.service_tier
+
+    @property
+    def system_fingerprint(self) -> str | None:
+        """The server's configuration."""
+        return self.envelope.system_fingerprint
+
+    @property
+    def moderation(self) -> Moderation | None:
+        """What a moderation model thinks of it."""
+        return self.envelope.moderation
+
+    @property
+    def obfuscation(self) -> str | None:
+        """Padding that hides the length of the content."""
+        return self.envelope.obfuscation
+
+    @property
+    def extra(self) -> Mapping[str, Any]:
+        """What else the server sent."""
+        return self.envelope.extra
 
 
 # --- A whole completion ------------------------------------------------------

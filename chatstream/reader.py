@@ -6,10 +6,9 @@ are none left. An error waits until the chunks before it have been taken.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
-
-from attrs import define
 
 from chatstream import codec
 from chatstream.arrival import Read
@@ -31,16 +30,6 @@ as much.
 """
 
 
-@define(eq=False)
-class _Batch:
-    """The events of one read that are still to be taken."""
-
-    events: Iterator[ServerSentEvent]
-    last: ServerSentEvent | None
-    """The event that ends with the read."""
-    arrived_ns: int
-
-
 class ChunkReader:
     """Reads the body of one response as a stream of chunks."""
 
@@ -51,7 +40,8 @@ class ChunkReader:
         """Whether nothing more will be read: ``[DONE]`` or the end of the body came."""
         self.first_byte_ns: int | None = None
         self._parser = SSEParser(max_event_size=max_event_size)
-        self._batches: list[_Batch] = []
+        self._decoder = codec.ChunkDecoder()
+        self._reads: deque[Iterator[Arrived]] = deque()
         self._failure: ChatStreamError | None = None
         self._head: bytearray | None = bytearray()  # of a body that has had no event yet
 
@@ -85,7 +75,7 @@ class ChunkReader:
             # All but the last of the events in a read may have come earlier and
             # waited; the last one too if more bytes came after it.
             last = None if merged or parser.trailing else events[-1]
-            self._batches.append(_Batch(iter(events), last, at))
+            self._reads.append(self._chunks(events, last, at))
 
     def push_end(self, info: ResponseInfo) -> None:
         """Note the end of the body, and what it left behind."""
@@ -106,38 +96,48 @@ class ChunkReader:
         Raises ``ProtocolError`` for what can't be read, ``UpstreamError`` for an
         error the server reported; each after the chunks before it.
         """
-        batches = self._batches
-        while batches:
-            batch = batches[0]
-            event = next(batch.events, None)
-            if event is None:
-                del batches[0]
+        reads = self._reads
+        while reads:
+            for arrived in reads[0]:
+                return arrived
+            if reads:  # else the stream said that it is done
+                del reads[0]
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
+        return None
+
+    def _chunks(
+        self, events: list[ServerSentEvent], last: ServerSentEvent | None, arrived_ns: int
+    ) -> Iterator[Arrived]:
+        """Yield the chunks of one read, of which *last* ended with it."""
+        decoder = self._decoder
+        repeated = decoder.repeated
+        for event in events:
+            data, kind = event.data, event.event
+            if kind == "message" and (chunk := repeated(data)) is not None:
+                yield chunk, arrived_ns, event is not last
                 continue
-            data = event.data
             if data[:1] != "{":
                 text = data.strip()
                 if not text:
                     continue
                 if text == "[DONE]":
                     self.done = self.ended = True
-                    batches.clear()
-                    return None
-                if event.event not in {"message", "error"} and not text.startswith("{"):
+                    self._reads.clear()
+                    return
+                if kind not in {"message", "error"} and not text.startswith("{"):
                     continue  # a server's own kind of event, such as a ping
-            is_error = event.event == "error"
+            is_error = kind == "error"
             raw = _error_object(data) if is_error else codec.load_object(data)
             if is_error or "error" in raw or "x_groq" in raw or raw.get("object") == "error":
                 error = codec.read_error(raw, is_error=is_error)
                 if error is not None:
                     self._failure = error
-                    batches.clear()
+                    self._reads.clear()
                     if not raw.get("choices"):
-                        break
-            return codec.read_chunk(raw), batch.arrived_ns, event is not batch.last
-        if self._failure is not None:
-            failure, self._failure = self._failure, None
-            raise failure
-        return None
+                        return
+            yield decoder.decode(data, raw), arrived_ns, event is not last
 
 
 _BARE_ERRORS = (b"error:", b'{"error"')

@@ -124,23 +124,19 @@ class SSEParser:
             if crowded and len(line) + len(pending or b"") > self.max_event_size:
                 unfinished = line
                 break
-            if line.startswith(b"data: "):  # by far the most common, so first
-                pending = line[6:] if pending is None else _joined(pending, line[6:])
-            elif not line:
+            if not line:
                 if pending is not None:
+                    data_text = pending.decode("utf-8", "replace")
                     events.append(
-                        ServerSentEvent(
-                            self._event or "message",
-                            str(pending, "utf-8", "replace"),
-                            self._id,
-                            self._retry,
-                        )
+                        ServerSentEvent(self._event or "message", data_text, self._id, self._retry)
                     )
                     pending = None
                     stray = False
                 # Without data nothing is dispatched, and the type is forgotten.
                 self._event = ""
                 self._retry = None
+            elif line[:6] == b"data: ":  # by far the most common, so first
+                pending = line[6:] if pending is None else _joined(pending, line[6:])
             elif line.startswith(b"data:") or line == b"data":
                 pending = line[5:] if pending is None else _joined(pending, line[5:])
             else:

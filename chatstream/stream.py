@@ -16,7 +16,7 @@ import itertools
 import time
 import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar
 
@@ -154,7 +154,7 @@ class ChatStream:
         self._holding = True
         self._held_error: ChatStreamError | None = None
         self._ready: list[Arrived] = []
-        self._items: list[DeltaEvent | StreamEvent] = []
+        self._items: Iterator[DeltaEvent | StreamEvent] = iter(())
         self._translator: EventTranslator | None = None
         self._typed: deque[StreamEvent] | None = None
         self._half = ""
@@ -337,8 +337,11 @@ class ChatStream:
 
     async def collect(self) -> ChatCompletion:
         """Read the rest of the stream and return the whole answer."""
-        while self._step() is not None or await self._more():
-            pass
+        while True:
+            for _ in self._items:
+                pass
+            if not await self._more():
+                break
         return self.completion
 
     def _claim(self, iterator: _CursorT) -> _CursorT:
@@ -380,34 +383,6 @@ class ChatStream:
 
     # --- The cursor ----------------------------------------------------------
 
-    def _step(self) -> DeltaEvent | StreamEvent | None:
-        """Return the next item in wire order, ``None`` if it must be waited for.
-
-        Most items come several to a read: a step that needs no waiting is a
-        plain call, at a fifth of a coroutine's cost.
-        """
-        while not self._items:
-            if self._verdict is not None:
-                return None
-            if self._ready:
-                arrived: Arrived | None = self._ready.pop()
-            elif self._holding or self._held_error is not None:
-                return None
-            else:
-                try:
-                    arrived = self._reader.take()
-                except ChatStreamError as error:
-                    if not (isinstance(error, DecodeError) and self._collector.all_finished):
-                        self._fail(error)
-                        raise
-                    # Whatever this was, the answer was whole before it.
-                    self._reader.ended = True
-                    return None
-            if arrived is None:
-                return None
-            self._accept(*arrived)
-        return self._items.pop()
-
     async def _more(self) -> bool:
         """Wait until there is more to step through; false at the end of the stream."""
         if self._verdict is not None:
@@ -432,47 +407,61 @@ class ChatStream:
                 raise
         finally:
             self._reading = False
+        self._items = self._accepted()
         return self._verdict is None
 
-    def _accept(self, chunk: ChatCompletionChunk, arrived_ns: int, coalesced: bool) -> None:  # noqa: FBT001 the hot path
-        """Make a chunk the current one: it counts as known and is handed out next."""
-        marks = self._marks
+    def _accepted(self) -> Iterator[DeltaEvent | StreamEvent]:
+        """Yield what there is to hand out without waiting: its chunks count as known.
+
+        The hot path; a generator because what it needs stays at hand.
+        """
+        marks, add, take, clock = self._marks, self._collector.add, self._reader.take, self._clock
+        created_ns, token, lags = marks.created_ns, marks.token, marks.handed_lag_ns
         waiting_for_token = not marks.choices
-        self._collector.add(chunk)
-        marks.events += 1
-        if coalesced:
-            marks.coalesced += 1
-        if marks.first_chunk_ns is None:
-            marks.first_chunk_ns = arrived_ns
-        elapsed = (arrived_ns - marks.created_ns) / NS
-        items: list[DeltaEvent | StreamEvent] = []
-        for choice in chunk.choices:
-            index, delta = choice.index, choice.delta
-            content = delta.content
-            if content:
-                marks.token(index, arrived_ns, True)
-            elif delta.bears_token:
-                marks.token(index, arrived_ns, delta.bears_output)
-            items.append(
-                DeltaEvent(
-                    elapsed,
-                    arrived_ns,
-                    coalesced,
-                    index,
-                    delta,
-                    content,
-                    choice.finish_reason,
-                    chunk,
+        ready = self._ready
+        while self._verdict is None:
+            if ready:
+                arrived: Arrived | None = ready.pop()
+            elif self._held_error is not None:
+                return
+            else:
+                try:
+                    arrived = take()
+                except ChatStreamError as error:
+                    if not (isinstance(error, DecodeError) and self._collector.all_finished):
+                        self._fail(error)
+                        raise
+                    # Whatever this was, the answer was whole before it.
+                    self._reader.ended = True
+                    return
+            if arrived is None:
+                return
+            chunk, arrived_ns, coalesced = arrived
+            choices = chunk.choices
+            add(chunk)
+            marks.events += 1
+            if coalesced:
+                marks.coalesced += 1
+            if marks.first_chunk_ns is None:
+                marks.first_chunk_ns = arrived_ns
+            for choice in choices:
+                delta = choice.delta
+                if delta.content:
+                    token(choice.index, arrived_ns, True)
+                elif delta.bears_token:
+                    token(choice.index, arrived_ns, delta.bears_output)
+            lags.append(clock() - arrived_ns)
+            if waiting_for_token and marks.choices:
+                waiting_for_token = False
+                self._on_first_token(chunk)
+            elapsed = (arrived_ns - created_ns) / NS
+            for choice in choices:
+                index, delta, reason = choice.index, choice.delta, choice.finish_reason
+                yield DeltaEvent(
+                    elapsed, arrived_ns, coalesced, index, delta, delta.content, reason, chunk
                 )
-            )
-        if chunk.usage is not None or not chunk.choices:
-            items.extend(chunk_events(chunk, elapsed, arrived_ns, coalesced=coalesced))
-        if len(items) > 1:
-            items.reverse()
-        self._items = items
-        marks.handed_lag_ns.append(self._clock() - arrived_ns)
-        if waiting_for_token and marks.choices:
-            self._on_first_token(chunk)
+            if not choices or chunk.envelope.usage is not None:
+                yield from chunk_events(chunk, elapsed, arrived_ns, coalesced=coalesced)
 
     def _complete(self) -> None:
         """Settle the verdict of a stream that came to its end by itself."""
@@ -679,12 +668,13 @@ class _Cursor(Generic[T]):
         while not self._ready:
             if self._last is None:
                 raise StopAsyncIteration
-            item = stream._step()  # noqa: SLF001 its other half
-            if item is not None:
+            for item in stream._items:  # noqa: SLF001 its other half
                 self._ready.extend(self._convert(item))
-            elif not await stream._more():  # noqa: SLF001
-                self._ready.extend(self._last())
-                self._last = None
+                break
+            else:
+                if not await stream._more():  # noqa: SLF001
+                    self._ready.extend(self._last())
+                    self._last = None
         return self._ready.popleft()
 
 
@@ -700,10 +690,10 @@ class _DeltaCursor:
     async def __anext__(self) -> DeltaEvent:
         stream = self._stream
         while True:
-            item = stream._step()  # noqa: SLF001 its other half
-            if type(item) is DeltaEvent:
-                return item
-            if item is None and not await stream._more():  # noqa: SLF001
+            for item in stream._items:  # noqa: SLF001 its other half
+                if type(item) is DeltaEvent:
+                    return item
+            if not await stream._more():  # noqa: SLF001
                 raise StopAsyncIteration
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from chatstream.codec import (
     MAX_CHOICES,
     MAX_NESTING,
+    ChunkDecoder,
     encode,
     load,
     load_document,
@@ -34,6 +35,7 @@ from chatstream.completion import (
     CompletionTokensDetails,
     CustomToolCall,
     Delta,
+    Envelope,
     FunctionCall,
     Message,
     Moderation,
@@ -213,7 +215,14 @@ MODERATION = Moderation(
     {"m": 1},
 )
 AUDIO = Audio("audio_1", "AA==", "t", 1754003600, {"a": 1})
-READ = ChatCompletionChunk(
+
+
+def chunk_of(*first, choices=(), **envelope):
+    """A chunk by all its fields."""
+    return ChatCompletionChunk(list(choices), Envelope(*first, **envelope))
+
+
+READ = chunk_of(
     id="chatcmpl-1",
     choices=[
         ChunkChoice(
@@ -531,7 +540,7 @@ def test_what_does_not_fit_goes_to_the_extra_of_its_holder():
         ],
     }
 
-    assert ChatCompletionChunk(
+    assert chunk_of(
         choices=[
             ChunkChoice(
                 0,
@@ -599,21 +608,21 @@ def test_nothing_may_be_of_any_type(nothing):
 @pytest.mark.parametrize(
     ("raw", "expected"),
     [
-        ({}, ChatCompletionChunk()),
-        ({"type": "ping"}, ChatCompletionChunk(extra={"type": "ping"})),
-        ({"choices": None}, ChatCompletionChunk()),
-        ({"choices": []}, ChatCompletionChunk()),
-        ({"object": "", "id": "", "model": ""}, ChatCompletionChunk("", object="", model="")),
-        ({"id": None, "usage": None, "moderation": None}, ChatCompletionChunk()),
-        ({"created": 1754000000.7}, ChatCompletionChunk(created=1754000000)),
-        ({"service_tier": "new"}, ChatCompletionChunk(service_tier="new")),
-        ({"obfuscation": "x"}, ChatCompletionChunk(obfuscation="x")),
+        ({}, chunk_of()),
+        ({"type": "ping"}, chunk_of(extra={"type": "ping"})),
+        ({"choices": None}, chunk_of()),
+        ({"choices": []}, chunk_of()),
+        ({"object": "", "id": "", "model": ""}, chunk_of("", object="", model="")),
+        ({"id": None, "usage": None, "moderation": None}, chunk_of()),
+        ({"created": 1754000000.7}, chunk_of(created=1754000000)),
+        ({"service_tier": "new"}, chunk_of(service_tier="new")),
+        ({"obfuscation": "x"}, chunk_of(obfuscation="x")),
         (
             {"choices": [], "prompt_filter_results": [{"prompt_index": 0}]},
-            ChatCompletionChunk(extra={"prompt_filter_results": [{"prompt_index": 0}]}),
+            chunk_of(extra={"prompt_filter_results": [{"prompt_index": 0}]}),
         ),
-        ({"extra": {"a": 1}}, ChatCompletionChunk(extra={"extra": {"a": 1}})),
-        ({"__class__": 1, "self": 2}, ChatCompletionChunk(extra={"__class__": 1, "self": 2})),
+        ({"extra": {"a": 1}}, chunk_of(extra={"extra": {"a": 1}})),
+        ({"__class__": 1, "self": 2}, chunk_of(extra={"__class__": 1, "self": 2})),
     ],
 )
 def test_chunks_without_choices_are_fine(raw, expected):
@@ -1699,3 +1708,164 @@ def test_json_that_was_written_is_read_the_same(value):
     text = json.dumps(value)
 
     assert json.loads(text) == load(text)
+
+
+# Streams that repeat themselves.
+
+
+ENVELOPE = {"id": "c-1", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+
+
+def text_of(content, /, *, after=(), delta=(), ascii_only=False, **envelope):
+    """The JSON of a chunk, the keys in the order servers have them."""
+    choice = {"index": 0, "delta": {"content": content, **dict(delta)}, **dict(after)}
+    return json.dumps(ENVELOPE | envelope | {"choices": [choice]}, ensure_ascii=ascii_only)
+
+
+def decoded(decoder, text):
+    """A chunk as a stream reads it, and whether it was known for a repetition."""
+    chunk = decoder.repeated(text)
+    return (chunk, True) if chunk is not None else (decoder.decode(text, load_object(text)), False)
+
+
+def taught(*texts):
+    """A decoder that has read a stream's first chunks."""
+    decoder = ChunkDecoder()
+    for text in texts or [text_of(f"t{n}") for n in range(6)]:
+        decoded(decoder, text)
+    return decoder
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "a",
+        "",
+        "two words",
+        "é 🙂",
+        'a "quote"',
+        "line\nfeed",
+        "\\",
+        "\x00",
+        "\u2028",
+        '","x":"',
+        "m",
+    ],
+)
+@pytest.mark.parametrize("ascii_only", [False, True])
+def test_a_chunk_that_differs_in_its_content_alone_is_known(content, ascii_only):
+    """
+    The common case by far, and the reason for having patterns at all.
+    """
+    text = text_of(content, ascii_only=ascii_only)
+
+    assert (read_chunk(load_object(text)), True) == decoded(taught(), text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        text_of("a", created=2),
+        text_of("a", after={"finish_reason": "stop"}),
+        text_of("a", after={"logprobs": {"content": [{"token": "a"}]}}),
+        text_of("a", delta={"role": "assistant"}),
+        text_of(None),
+        text_of(["a"]),
+        text_of({"type": "text"}),
+        text_of("a").replace('"a"', '"a","content":"b"'),
+        text_of("a").replace('"a"', '"a","role":"user"'),
+        text_of("a").replace('"a"', r'"\ud83d"'),
+        text_of("a").replace('"a"', ""),
+        text_of("a").replace('"a"', '"a'),
+        text_of("a").replace('"a"', '"a" "b"'),
+        text_of("a")[:-20],
+    ],
+)
+def test_a_chunk_that_differs_in_more_is_read_whole(text):
+    """
+    A false match would be a wrong answer.
+    """
+    assert taught().repeated(text) is None
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"id": "same", "content": "same"},  # the first of two like texts isn't the content
+        {"note": {"delta": {"content": "same"}}, "content": "same"},
+    ],
+)
+def test_what_looks_like_the_content_is_not_taken_for_it(odd):
+    """
+    Else the model's words would end in another field.
+    """
+    content = odd.pop("content")
+    decoder = taught(*[text_of(content, **odd) for _ in range(9)])
+
+    chunk, known = decoded(decoder, text_of("new", **odd))
+
+    assert not known
+    assert "new" == chunk.choices[0].delta.content
+    assert odd.get("id", "c-1") == chunk.id
+
+
+def test_an_envelope_is_shared_while_it_stays_the_same():
+    """
+    Then it is read, and taken by the collector, once.
+    """
+    decoder = ChunkDecoder()
+    first, second, third, fourth = (
+        decoded(decoder, text_of(content, created=created))[0]
+        for content, created in [("a", 1), ("b", 1), ("c", 2), ("d", 1)]
+    )
+
+    assert first.envelope is second.envelope
+    assert [1, 1, 2, 1] == [chunk.created for chunk in (first, second, third, fourth)]
+
+
+def test_a_stream_whose_envelope_changes_is_known_again():
+    """
+    llama.cpp's ``created`` is the time of each chunk.
+    """
+    decoder = taught()
+    for n in range(6):
+        decoded(decoder, text_of(f"u{n}", created=2))
+
+    chunk, known = decoded(decoder, text_of("v", created=2))
+
+    assert known
+    assert (2, "v") == (chunk.created, chunk.choices[0].delta.content)
+
+
+JSON_TEXTS = st.one_of(st.text(), st.sampled_from(["a", "m", "c-1", '"', "\\", ""]))
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.one_of(JSON_TEXTS, st.none(), st.lists(JSON_TEXTS, max_size=2)),
+            st.fixed_dictionaries(
+                {}, optional={"finish_reason": st.sampled_from([None, "stop"]), "x": JSON_TEXTS}
+            ),
+            st.fixed_dictionaries({}, optional={"role": st.sampled_from(["assistant", None])}),
+            st.fixed_dictionaries(
+                {}, optional={"created": st.integers(1, 2), "usage": st.none(), "y": JSON_TEXTS}
+            ),
+            st.booleans(),
+        ),
+        max_size=30,
+    ),
+    st.integers(1, 4),
+)
+def test_a_stream_reads_like_its_chunks_one_by_one(chunks, repeats):
+    """
+    Whatever a decoder remembers of a stream, each chunk is what it is by itself.
+    """
+    decoder = ChunkDecoder()
+    for content, after, delta, envelope, ascii_only in chunks * repeats:
+        text = text_of(content, after=after, delta=delta, ascii_only=ascii_only, **envelope)
+        chunk, _ = decoded(decoder, text)
+        alone = read_chunk(load_object(text))
+
+        assert alone == chunk
+        assert alone.choices[0].delta.wire == chunk.choices[0].delta.wire

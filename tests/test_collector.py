@@ -5,6 +5,7 @@ import gc
 import time
 from itertools import pairwise
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -1119,7 +1120,7 @@ def test_a_delta_made_by_hand_is_taken_too():
     """
     chunk = read_chunk({})
     delta = read_chunk(deltas({"content": "a", "reasoning": "r"})[0]).choices[0].delta
-    delta.wire = {}
+    delta = attrs.evolve(delta, wire={})
     chunk.choices = [ChunkChoice(0, delta, "stop")]
     collector = MessageCollector()
     collector.add(chunk)
