@@ -23,11 +23,10 @@ is so slow that aiohttp stops reading, bytes wait in the kernel.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections import deque
-from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple, Protocol, cast
 
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
@@ -38,6 +37,9 @@ from chatstream.sockets import stamped_socket_of
 
 FULL_READ = 64 * 1024
 """A read of this many bytes may have left some behind in the kernel."""
+
+FEW_UNREAD = 1024
+"""While so few bytes are unread, aiohttp hasn't stopped reading."""
 
 
 class Read(NamedTuple):
@@ -52,30 +54,65 @@ class Read(NamedTuple):
     merged: bool = False
 
 
+class Arriving(Protocol):
+    """What comes in reads: whoever reads takes what is there, and waits when nothing is."""
+
+    def take(self) -> list[Read] | None:
+        """Return what has come since, ``None`` if nothing has; an empty list is the end."""
+
+    def wait(self) -> Awaitable[None]:
+        """Return what ends when there may be something to take."""
+
+
+class Arrivals(Arriving, Protocol):
+    """The body of a response as reads with their arrival times.
+
+    :meth:`take` raises what ``aiohttp.StreamReader.readany`` raises.
+    """
+
+    @property
+    def source(self) -> ArrivalSource:
+        """Who told the arrivals; the worst so far."""
+
+    @property
+    def paused(self) -> float:
+        """Seconds in which reading had stopped because nobody took the bytes."""
+
+    def complete(self, marks: ConnectionMarks) -> None:
+        """Fill in what the socket knows better than aiohttp's tracing."""
+
+    def detach(self) -> None:
+        """Take the stamping off the connection; who waits need wait no longer."""
+
+
 class Tap(asyncio.Protocol):
     """Stands between a transport and aiohttp's protocol, and notes each read.
 
     ``offsets`` holds, for each read that brought bytes of the body, where in the
     body they end, when they came, and whether they may have come at several times.
+    It wakes up its reader itself: aiohttp's own way takes two coroutines more.
     """
 
     __slots__ = (
         "_clock",
         "_content",
+        "_detached",
         "_early",
         "_inner",
         "_passed_bytes",
         "_paused_at",
+        "_rest",
         "_socket",
         "_socket_base",
+        "_taken",
         "_transport",
+        "_waiter",
         "behind",
         "connected_ns",
         "headers_ns",
         "newest_ns",
         "offsets",
         "paused_ns",
-        "rest",
         "secure",
         "sent_ns",
         "source",
@@ -90,6 +127,10 @@ class Tap(asyncio.Protocol):
             inner._inner if isinstance(inner, Tap) else cast("asyncio.Protocol", inner)  # noqa: SLF001 its own kind
         )
         self._content: aiohttp.StreamReader | None = None
+        self._taken = 0
+        self._rest = b""  # what was still unread when the connection broke
+        self._waiter: asyncio.Future[None] | None = None
+        self._detached = False
         self._early: list[int] = []
         self._socket = stamped_socket_of(transport)
         self._socket_base = 0 if self._socket is None else self._socket.received_bytes
@@ -110,8 +151,6 @@ class Tap(asyncio.Protocol):
         """How long reading had stopped because nobody took the bytes."""
         self.behind = False
         """Whether bytes may wait in the kernel, unread."""
-        self.rest = b""
-        """What was still unread when the connection broke."""
         self.offsets: deque[tuple[int, int, bool]] = deque()
         transport.set_protocol(self)
 
@@ -132,8 +171,12 @@ class Tap(asyncio.Protocol):
 
     def detach(self) -> None:
         """Give the transport back to aiohttp, if nobody else stands there by now."""
+        self._detached = True
         if self._transport.get_protocol() is self:
             self._transport.set_protocol(self._inner)
+        self._wake()
+
+    # --- What the transport calls --------------------------------------------
 
     def data_received(self, data: bytes) -> None:
         """Note the time, then pass the bytes on."""
@@ -146,30 +189,35 @@ class Tap(asyncio.Protocol):
                 self._socket = None
         if self._socket is None:
             self.newest_ns = self._clock()
+        if not stamped:
+            self.source = ArrivalSource.TRANSPORT
         content = self._content
         if content is None:
             if self.sent_ns is None and socket is not None:
                 self.sent_ns = socket.sent_ns
             self._early.append(self.newest_ns)
-            before = 0
             self._inner.data_received(data)
-        else:
-            before = content.total_bytes
-            self._inner.data_received(data)
-            if content.total_bytes != before:
-                self.offsets.append((content.total_bytes, self.newest_ns, self.behind))
-                self.behind = self.behind and len(data) >= FULL_READ
-        if not stamped:
-            self.source = ArrivalSource.TRANSPORT
-        if self._paused_at is None and not self._transport.is_reading():
-            self._paused_at = self._clock()
+            return
+        before = content.total_bytes
+        self._inner.data_received(data)
+        total = content.total_bytes
+        if total != before:
+            self.offsets.append((total, self.newest_ns, self.behind))
+            self.behind = self.behind and len(data) >= FULL_READ
+            if (
+                total - self._taken > FEW_UNREAD
+                and self._paused_at is None
+                and not self._transport.is_reading()
+            ):
+                self._paused_at = self._clock()
+            self._wake()
+        elif content.is_eof() or content.exception() is not None:
+            self._wake()
 
-    def look_at_pause(self) -> None:
-        """Note whether reading goes on again after a pause."""
-        if self._paused_at is not None and self._transport.is_reading():
-            self.paused_ns += self._clock() - self._paused_at
-            self._paused_at = None
-            self.behind = True
+    def _wake(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     def eof_received(self) -> bool | None:
         """Pass it on."""
@@ -180,14 +228,13 @@ class Tap(asyncio.Protocol):
         content = self._content
         if content is not None and not content.is_eof() and content.exception() is None:
             # Once it has an error, aiohttp's reader drops what nobody has read yet.
-            # It refuses if somebody waits, but then there is nothing.
-            with contextlib.suppress(RuntimeError):
-                self.rest = content.read_nowait()
+            self._rest = content.read_nowait()
         self._inner.connection_lost(exc)
         # aiohttp 3.14 closes the connection at a chunk that is none, but never
-        # wakes up who reads the body.
+        # says so to who reads the body.
         if content is not None and not content.is_eof() and content.exception() is None:
             content.set_exception(HttpProcessingError(message="the body can't be parsed"))
+        self._wake()
 
     def pause_writing(self) -> None:
         """Pass it on."""
@@ -196,6 +243,111 @@ class Tap(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Pass it on."""
         self._inner.resume_writing()
+
+    # --- What the reader of the body calls -----------------------------------
+
+    @property
+    def paused(self) -> float:
+        """Seconds in which reading had stopped because nobody took the bytes."""
+        return self.paused_ns / NS
+
+    def complete(self, marks: ConnectionMarks) -> None:
+        """Fill in what the socket knows better than aiohttp's tracing."""
+        if self.headers_ns is not None:
+            marks.headers_ns = self.headers_ns
+        if self.sent_ns is not None and self.sent_ns >= marks.started_ns:
+            marks.sent_ns = self.sent_ns
+        if marks.reused is False:
+            marks.tcp_connected_ns = self.connected_ns
+            marks.secure = self.secure
+
+    def take(self) -> list[Read] | None:
+        """Return what has come since, see :class:`Arrivals`."""
+        content = self._content
+        assert content is not None  # noqa: S101 the headers were read
+        if self._rest:
+            data, self._rest = self._rest, b""
+        elif content.total_bytes > self._taken:
+            data = content.read_nowait()
+        elif content.is_eof():
+            return []
+        elif (error := content.exception()) is not None:
+            raise error
+        elif self._detached:
+            raise aiohttp.ClientConnectionError
+        else:
+            return None
+        if self._paused_at is not None:
+            self._look_at_pause(self._paused_at)
+        return self._cut(data)
+
+    def wait(self) -> asyncio.Future[None]:
+        """Return a future that is done when there may be something to take."""
+        self._waiter = waiter = asyncio.get_running_loop().create_future()
+        return waiter
+
+    def _look_at_pause(self, since_ns: int) -> None:
+        """Note whether reading goes on again after a pause."""
+        if self._transport.is_reading():
+            self.paused_ns += self._clock() - since_ns
+            self._paused_at = None
+            self.behind = True
+
+    def _cut(self, data: bytes) -> list[Read]:
+        """Cut *data* where the reads ended that brought it."""
+        start, offsets = self._taken, self.offsets
+        self._taken = end = start + len(data)
+        if len(offsets) == 1 and offsets[0][0] == end:  # the usual case
+            _, at, merged = offsets.popleft()
+            return [Read(data, at, merged)]
+        reads = []
+        cut = 0
+        while offsets and offsets[0][0] <= end:
+            offset, at, merged = offsets.popleft()
+            stop = offset - start
+            if stop > cut:
+                reads.append(Read(data[cut:stop], at, merged))
+                cut = stop
+        if cut < len(data):
+            # aiohttp held bytes back and let go of them later, as when its
+            # parser was paused: they came with the newest read at the latest.
+            reads.append(Read(data[cut:], self.newest_ns, merged=True))
+        return reads
+
+
+class Untapped:
+    """The body of a response of somebody's own session, which tells no arrivals."""
+
+    source = ArrivalSource.READER
+    paused = 0.0
+
+    def __init__(self, content: aiohttp.StreamReader, clock: Callable[[], int]) -> None:
+        self._content = content
+        self._clock = clock
+        self._reads: list[Read] | None = None
+        self._failure: Exception | None = None
+
+    def complete(self, marks: ConnectionMarks) -> None:
+        """Nothing more is known."""
+
+    def take(self) -> list[Read] | None:
+        """Return what was waited for, see :class:`Arrivals`."""
+        if self._failure is not None:
+            raise self._failure
+        reads, self._reads = self._reads, None
+        return reads
+
+    async def wait(self) -> None:
+        """Wait for bytes, the end, or an error."""
+        try:
+            data = await self._content.readany()
+        except (aiohttp.ClientError, HttpProcessingError, OSError) as error:
+            self._failure = error
+        else:
+            self._reads = [Read(data, self._clock(), merged=True)] if data else []
+
+    def detach(self) -> None:
+        """Nothing is attached."""
 
 
 class StampedResponse(aiohttp.ClientResponse):
@@ -214,77 +366,14 @@ class StampedResponse(aiohttp.ClientResponse):
         return self
 
 
-class Arrivals:
-    """The body of a response as reads with their arrival times."""
+def arrivals_of(response: aiohttp.ClientResponse, clock: Callable[[], int]) -> Arrivals:
+    """Return the body of a response, with the best stamps there are."""
+    tap = response.tap if isinstance(response, StampedResponse) else None
+    return Untapped(response.content, clock) if tap is None else tap
 
-    def __init__(self, response: aiohttp.ClientResponse, clock: Callable[[], int]) -> None:
-        self._content = response.content
-        self._clock = clock
-        self._taken = 0
-        self._tap = response.tap if isinstance(response, StampedResponse) else None
 
-    @property
-    def source(self) -> ArrivalSource:
-        """Who told the arrivals; the worst so far."""
-        return ArrivalSource.READER if self._tap is None else self._tap.source
-
-    @property
-    def paused(self) -> float:
-        """Seconds in which reading had stopped because nobody took the bytes."""
-        return 0.0 if self._tap is None else self._tap.paused_ns / NS
-
-    def complete(self, marks: ConnectionMarks) -> None:
-        """Fill in what the socket knows better than aiohttp's tracing."""
-        if self._tap is None:
-            return
-        if self._tap.headers_ns is not None:
-            marks.headers_ns = self._tap.headers_ns
-        if self._tap.sent_ns is not None and self._tap.sent_ns >= marks.started_ns:
-            marks.sent_ns = self._tap.sent_ns
-        if marks.reused is False:
-            marks.tcp_connected_ns = self._tap.connected_ns
-            marks.secure = self._tap.secure
-
-    async def read(self) -> list[Read]:
-        """Return what has come since, waiting until something has; empty at the end.
-
-        Raises what ``aiohttp.StreamReader.readany`` raises.
-        """
-        try:
-            data = await self._content.readany()
-        except (aiohttp.ClientError, HttpProcessingError, OSError):
-            if self._tap is None or not self._tap.rest:
-                raise
-            data, self._tap.rest = self._tap.rest, b""
-        if not data:
-            return []
-        if self._tap is None:
-            return [Read(data, self._clock(), merged=True)]
-        self._tap.look_at_pause()
-        return self._cut(data, self._tap)
-
-    def _cut(self, data: bytes, tap: Tap) -> list[Read]:
-        """Cut *data* where the reads ended that brought it."""
-        start, offsets = self._taken, tap.offsets
-        self._taken = end = start + len(data)
-        if len(offsets) == 1 and offsets[0][0] == end:  # the usual case
-            _, at, merged = offsets.popleft()
-            return [Read(data, at, merged)]
-        reads = []
-        cut = 0
-        while offsets and offsets[0][0] <= end:
-            offset, at, merged = offsets.popleft()
-            stop = offset - start
-            if stop > cut:
-                reads.append(Read(data[cut:stop], at, merged))
-                cut = stop
-        if cut < len(data):
-            # aiohttp held bytes back and let go of them later, as when its
-            # parser was paused: they came with the newest read at the latest.
-            reads.append(Read(data[cut:], tap.newest_ns, merged=True))
-        return reads
-
-    def detach(self) -> None:
-        """Take the stamping off the connection."""
-        if self._tap is not None:
-            self._tap.detach()
+async def read(body: Arriving) -> list[Read]:
+    """Wait until there is something to take, and return it."""
+    while (reads := body.take()) is None:
+        await body.wait()
+    return reads

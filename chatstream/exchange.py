@@ -19,7 +19,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from chatstream import codec
-from chatstream.arrival import Arrivals, Read
+from chatstream.arrival import Read, arrivals_of, read
 from chatstream.auth import ApiKey, auth_headers, key_of, redact, secrets_in
 from chatstream.errors import (
     BadRequestError,
@@ -262,7 +262,7 @@ class HTTPBody:
         # A copy, as aiohttp's view can't be pickled.
         self.info = ResponseInfo(response.status, CIMultiDict(response.headers))
         self._response = response
-        self._arrivals = Arrivals(response, clock)
+        self._arrivals = arrivals_of(response, clock)
         self._freed: Callable[[], None] | None = freed
 
     @property
@@ -279,25 +279,29 @@ class HTTPBody:
         """Fill in the marks that the connection itself knows best."""
         self._arrivals.complete(marks)
 
-    async def read(self) -> list[Read]:
-        """Wait for bytes; an empty list is the end.
+    def take(self) -> list[Read] | None:
+        """Return what has come since, ``None`` if nothing has; an empty list is the end.
 
         Raises ``InterruptedStreamError`` or ``ProtocolError``.
         """
         try:
-            return await self._arrivals.read()
+            return self._arrivals.take()
         except (aiohttp.ClientError, HttpProcessingError, OSError) as error:
             failure = _interruption(error)
         raise failure
+
+    def wait(self) -> Awaitable[None]:
+        """Return what ends when there may be something to take."""
+        return self._arrivals.wait()
 
     async def document(self) -> bytes:
         """Return the start of a body that is no stream, however it ends."""
         data = bytearray()
         try:
             async with asyncio.timeout(5):
-                while len(data) < MAX_DOCUMENT and (reads := await self.read()):
-                    for read in reads:
-                        data += read.data
+                while len(data) < MAX_DOCUMENT and (reads := await read(self)):
+                    for each in reads:
+                        data += each.data
         except (ChatStreamError, TimeoutError):
             pass  # what came explains more than how it broke off
         return bytes(data[:MAX_DOCUMENT])

@@ -75,14 +75,20 @@ class Body(Protocol):
     def paused(self) -> float:
         """Seconds in which reading had stopped because nobody took the bytes."""
 
-    async def read(self) -> list[Read]:
-        """Wait for bytes; an empty list is the end. Raises ``ChatStreamError``."""
+    def take(self) -> list[Read] | None:
+        """Return what has come since, ``None`` if nothing has; an empty list is the end.
+
+        Raises ``ChatStreamError``, as :meth:`wait` does.
+        """
+
+    def wait(self) -> Awaitable[None]:
+        """Return what ends when there may be something to take."""
 
     async def release(self) -> None:
         """Give the connection back for reuse: the answer is over."""
 
     def abort(self) -> None:
-        """Close the connection; a waiting :meth:`read` ends."""
+        """Close the connection; a :meth:`wait` ends."""
 
 
 class Source(Protocol):
@@ -604,7 +610,8 @@ class ChatStream:
         watchdog.last_token_ns = self._marks.newest_token_ns
         watchdog.waiting = True
         try:
-            reads = await body.read()
+            while (reads := body.take()) is None:
+                await body.wait()
         except ChatStreamError:
             if self._expired is None:
                 raise

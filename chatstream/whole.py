@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from chatstream import codec
+from chatstream.arrival import read
 from chatstream.attempts import AttemptState
 from chatstream.completion import ChatCompletion, Verdict
 from chatstream.errors import (
@@ -94,16 +95,16 @@ class WholeAnswer:
             async with _limited(limits.first_token, FirstTokenTimeoutError):
                 body = await exchange.open(marks)
                 state.info = body.info
-                reads = await body.read()
+                reads = await read(body)
             marks.first_byte_ns = reads[0].arrived_ns if reads else None
             while reads:
-                for read in reads:
-                    data += read.data
+                for each in reads:
+                    data += each.data
                 if len(data) > MAX_ANSWER:
                     msg = f"the answer has more than {MAX_ANSWER} bytes"
                     raise ProtocolError(msg)
                 async with _limited(limits.idle, IdleTimeoutError):
-                    reads = await body.read()
+                    reads = await read(body)
             raw = codec.load_document(bytes(data))
             if (error := codec.read_error(raw)) is not None:
                 raise error

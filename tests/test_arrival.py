@@ -10,10 +10,11 @@ from types import SimpleNamespace
 
 import aiohttp
 import pytest
+from aiohttp.http_exceptions import HttpProcessingError
 
 from chatstream import ChatSession, RetryPolicy, stamping_session_options
 from chatstream import arrival as module
-from chatstream.arrival import Arrivals, Read, StampedResponse, Tap
+from chatstream.arrival import FEW_UNREAD, Read, Tap, arrivals_of, read
 from chatstream.report import ArrivalSource
 from chatstream.testing import Profile, SimulatedServer
 
@@ -301,7 +302,7 @@ async def test_taps_do_not_pile_up(server):
     ):
         for _ in range(5):
             async with session.stream(ASK) as stream:
-                transport = stream._body._arrivals._tap._transport
+                transport = stream._body._arrivals._transport
                 tap = transport.get_protocol()
                 await stream.collect()
             plain = transport.get_protocol()
@@ -392,14 +393,6 @@ class Content:
         self.error = error
 
 
-class Response(StampedResponse):
-    """A response with a tap, without a connection."""
-
-    def __init__(self, content, tap):
-        self.content = content
-        self.tap = tap
-
-
 @pytest.fixture
 def fake():
     """A tap on a fake transport whose clock tells 1, 2, 3, …"""
@@ -407,23 +400,22 @@ def fake():
     content = transport.protocol.content
     clock = itertools.count(1).__next__
     tap = Tap(transport, clock)
-    arrivals = Arrivals(Response(content, tap), clock)
-    return SimpleNamespace(transport=transport, content=content, tap=tap, arrivals=arrivals)
+    return SimpleNamespace(transport=transport, content=content, tap=tap)
 
 
-async def test_reads_that_waited_are_cut_where_they_ended(fake):
+def test_reads_that_waited_are_cut_where_they_ended(fake):
     fake.tap.data_received(b"{}")
     fake.tap.body_is(fake.content)
     for data in (b"abc", b"d", b"ef"):
         fake.tap.data_received(data)
 
-    assert [Read(b"abc", 2), Read(b"d", 3), Read(b"ef", 4)] == await fake.arrivals.read()
-    assert [] == await fake.arrivals.read()
+    assert [Read(b"abc", 2), Read(b"d", 3), Read(b"ef", 4)] == fake.tap.take()
+    assert fake.tap.take() is None
     fake.tap.data_received(b"gh")
-    assert [Read(b"gh", 5)] == await fake.arrivals.read()
+    assert [Read(b"gh", 5)] == fake.tap.take()
 
 
-async def test_a_read_without_body_bytes_leaves_no_mark(fake):
+def test_a_read_without_body_bytes_leaves_no_mark(fake):
     """
     The end of an HTTP chunk, or a TLS record of its own.
     """
@@ -432,20 +424,20 @@ async def test_a_read_without_body_bytes_leaves_no_mark(fake):
     fake.tap.data_received(b"{}")
     fake.tap.data_received(b"ab")
 
-    assert [Read(b"ab", 3)] == await fake.arrivals.read()
+    assert [Read(b"ab", 3)] == fake.tap.take()
     assert deque() == fake.tap.offsets
 
 
-async def test_body_bytes_that_came_with_the_headers_in_one_read(fake):
+def test_body_bytes_that_came_with_the_headers_in_one_read(fake):
     fake.tap.data_received(b"{}ab")
     fake.tap.body_is(fake.content)
     assert 1 == fake.tap.headers_ns
     fake.tap.data_received(b"c")
 
-    assert [Read(b"ab", 1), Read(b"c", 2)] == await fake.arrivals.read()
+    assert [Read(b"ab", 1), Read(b"c", 2)] == fake.tap.take()
 
 
-async def test_body_bytes_before_the_headers_were_looked_at_in_several_reads(fake):
+def test_body_bytes_before_the_headers_were_looked_at_in_several_reads(fake):
     """
     Which of the reads brought them can't be told any more.
     """
@@ -454,10 +446,10 @@ async def test_body_bytes_before_the_headers_were_looked_at_in_several_reads(fak
     fake.tap.body_is(fake.content)
     fake.tap.data_received(b"e")
 
-    assert [Read(b"abcd", 2, True), Read(b"e", 3)] == await fake.arrivals.read()
+    assert [Read(b"abcd", 2, True), Read(b"e", 3)] == fake.tap.take()
 
 
-async def test_bytes_that_were_held_back_came_with_the_newest_read_at_the_latest(fake):
+def test_bytes_that_were_held_back_came_with_the_newest_read_at_the_latest(fake):
     """
     aiohttp's parser may keep bytes and let go of them when it likes.
     """
@@ -466,39 +458,40 @@ async def test_bytes_that_were_held_back_came_with_the_newest_read_at_the_latest
     fake.tap.data_received(b"ab")
     fake.content.feed(b"cd")
 
-    assert [Read(b"ab", 2), Read(b"cd", 2, True)] == await fake.arrivals.read()
+    assert [Read(b"ab", 2), Read(b"cd", 2, True)] == fake.tap.take()
 
 
 async def test_a_body_without_a_tap_is_stamped_when_it_is_read(fake):
     fake.content.feed(b"ab")
-    arrivals = Arrivals(SimpleNamespace(content=fake.content), lambda: 7)
+    arrivals = arrivals_of(SimpleNamespace(content=fake.content), lambda: 7)
 
-    assert [Read(b"ab", 7, True)] == await arrivals.read()
+    assert [Read(b"ab", 7, True)] == await read(arrivals)
     assert ArrivalSource.READER is arrivals.source
     assert 0 == arrivals.paused
     arrivals.detach()
 
 
-async def test_a_pause_is_told_and_what_comes_after_it_is_flagged(fake):
+def test_a_pause_is_told_and_what_comes_after_it_is_flagged(fake):
     """
     A caller so slow that aiohttp stops reading: bytes wait where nobody stamps them.
     """
     fake.tap.data_received(b"{}")
     fake.tap.body_is(fake.content)
     fake.transport.reading = False
-    fake.tap.data_received(b"ab")
+    much = bytes(FEW_UNREAD + 1)
+    fake.tap.data_received(much)
     fake.transport.reading = True
 
-    assert [Read(b"ab", 2)] == await fake.arrivals.read()
+    assert [Read(much, 2)] == fake.tap.take()
     fake.tap.data_received(b"cd")
     fake.tap.data_received(b"ef")
-    assert 0 < fake.arrivals.paused < 1e-6
-    first, second = await fake.arrivals.read()
+    assert 0 < fake.tap.paused < 1e-6
+    first, second = fake.tap.take()
     assert first.merged
     assert not second.merged
 
 
-async def test_a_tap_passes_on_what_is_not_data(fake):
+def test_a_tap_passes_on_what_is_not_data(fake):
     inner = fake.tap._inner
     error = ConnectionResetError()
     fake.tap.pause_writing()
@@ -509,22 +502,84 @@ async def test_a_tap_passes_on_what_is_not_data(fake):
     assert ["pause", "resume", "eof", ("lost", error)] == inner.calls
 
 
-@pytest.mark.parametrize("state", ["no body yet", "at its end", "failed", "left waiting"])
+@pytest.mark.parametrize("state", ["no body yet", "at its end", "failed", "waiting"])
 async def test_whoever_waits_for_the_body_hears_that_the_connection_is_lost(fake, state):
     """
     aiohttp closes the connection at a malformed chunk, and forgets the reader.
     """
-    known = ValueError()
+    known = ConnectionResetError()
     if state != "no body yet":
         fake.tap.body_is(fake.content)
     fake.content.over = state == "at its end"
     fake.content.error = known if state == "failed" else None
+    waiter = fake.tap.wait()
     fake.tap.connection_lost(None)
 
-    if state == "left waiting":
-        assert fake.content.error is not None
+    assert waiter.done()
+    if state == "waiting":
+        with pytest.raises(HttpProcessingError):
+            fake.tap.take()
+    elif state == "failed":
+        with pytest.raises(ConnectionResetError):
+            fake.tap.take()
+    elif state == "at its end":
+        assert [] == fake.tap.take()
+
+
+def test_what_was_unread_when_the_connection_broke_is_not_lost(fake):
+    """
+    With an error, aiohttp's reader drops it.
+    """
+    fake.tap.data_received(b"{}")
+    fake.tap.body_is(fake.content)
+    fake.tap.data_received(b"ab")
+    fake.tap.connection_lost(ConnectionResetError())
+
+    assert [Read(b"ab", 2)] == fake.tap.take()
+    with pytest.raises(HttpProcessingError):
+        fake.tap.take()
+
+
+@pytest.mark.parametrize("end", ["bytes", "end", "error", "detached"])
+async def test_what_ends_a_wait(fake, end):
+    """
+    Whoever isn't woken waits for ever.
+    """
+    fake.tap.data_received(b"{}")
+    fake.tap.body_is(fake.content)
+    waiter = fake.tap.wait()
+    fake.tap.data_received(b"{}")  # framing alone
+    assert not waiter.done()
+    match end:
+        case "bytes":
+            fake.tap.data_received(b"ab")
+        case "end":
+            fake.content.over = True
+            fake.tap.data_received(b"{}")
+        case "error":
+            fake.content.error = ValueError()
+            fake.tap.data_received(b"{}")
+        case "detached":
+            fake.tap.detach()
+
+    assert waiter.done()
+    if end in {"error", "detached"}:
+        with pytest.raises((ValueError, aiohttp.ClientConnectionError)):
+            fake.tap.take()
     else:
-        assert fake.content.error is (known if state == "failed" else None)
+        assert ([Read(b"ab", 3)] if end == "bytes" else []) == fake.tap.take()
+
+
+async def test_a_wait_that_was_cancelled_is_not_woken(fake):
+    """
+    The next byte would fail with InvalidStateError, in the middle of aiohttp's parser.
+    """
+    fake.tap.data_received(b"{}")
+    fake.tap.body_is(fake.content)
+    fake.tap.wait().cancel()
+    fake.tap.data_received(b"ab")
+
+    assert [Read(b"ab", 2)] == fake.tap.take()
 
 
 def test_a_tap_takes_the_place_of_one_that_is_still_there():

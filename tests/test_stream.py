@@ -1236,15 +1236,14 @@ async def test_a_clock_that_ran_out_is_why_the_connection_broke(clock):
     class Complaining(Scripted):
         async def open(self, marks):
             body = await super().open(marks)
-            read = body.read
+            take = body.take
 
-            async def complain():
-                found = await read()
+            def complain():
                 if body.aborted:
                     raise InterruptedStreamError(0, "connection closed")
-                return found
+                return take()
 
-            body.read = complain
+            body.take = complain
             return body
 
     source = Complaining(clock, ((0.1, chunk("Hi")), (61.0, STOP)))
@@ -1685,15 +1684,14 @@ async def test_a_stop_button_is_quiet_even_if_the_connection_complains(clock):
     class Complaining(Scripted):
         async def open(self, marks):
             body = await super().open(marks)
-            read = body.read
+            take = body.take
 
-            async def complain():
-                found = await read()
+            def complain():
                 if body.aborted:
                     raise InterruptedStreamError(0, "connection closed")
-                return found
+                return take()
 
-            body.read = complain
+            body.take = complain
             return body
 
     for script in (reads(None), reads(ROLE, None), reads(chunk("Hi"), None)):

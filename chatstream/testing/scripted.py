@@ -37,13 +37,22 @@ class ScriptedBody:
         self._steps = deque(steps)
         self._turns = turns
         self._gone = asyncio.Event()
+        self._reads: list[Read] | None = None
         self.released = False
         """Whether the connection was given back for reuse."""
         self.aborted = False
         """Whether the connection was closed."""
 
-    async def read(self) -> list[Read]:
-        """Move the clock to the next read and return it; an empty list at the end."""
+    def take(self) -> list[Read] | None:
+        """Return what was waited for; an empty list at the end."""
+        reads, self._reads = self._reads, None
+        return reads
+
+    async def wait(self) -> None:
+        """Move the clock to the next read, and raise the error that is there."""
+        self._reads = await self._next()
+
+    async def _next(self) -> list[Read]:
         await _pass(self._turns)
         if self._closed() or not self._steps:
             return []

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from chatstream.arrival import Read
+from chatstream.arrival import Read, read
 from chatstream.errors import ConnectError, InterruptedStreamError
 from chatstream.marks import ConnectionMarks
 from chatstream.report import ArrivalSource
@@ -24,9 +24,9 @@ async def test_reads_come_at_their_moments():
     clock = FakeClock()
     _, body = await opened(scripted(clock, (0.25, b"a"), (0.05, b"b")))
 
-    assert [Read(b"a", 250_000_000)] == await body.read()
-    assert [Read(b"b", 300_000_000)] == await body.read()
-    assert [] == await body.read()
+    assert [Read(b"a", 250_000_000)] == await read(body)
+    assert [Read(b"b", 300_000_000)] == await read(body)
+    assert [] == await read(body)
     assert 300_000_000 == clock()
     assert ArrivalSource.TRANSPORT == body.source
 
@@ -38,7 +38,7 @@ async def test_reads_may_be_given_as_they_are():
     reads = [Read(b"a", 1), Read(b"b", 2, merged=True)]
     _, body = await opened(scripted(FakeClock(), (1.0, reads)))
 
-    assert reads == await body.read()
+    assert reads == await read(body)
 
 
 async def test_an_error_ends_a_body():
@@ -48,7 +48,7 @@ async def test_an_error_ends_a_body():
     _, body = await opened(scripted(FakeClock(), (0.0, InterruptedStreamError(0, "reset"))))
 
     with pytest.raises(InterruptedStreamError, match="reset"):
-        await body.read()
+        await read(body)
 
 
 async def test_each_attempt_has_its_script():
@@ -77,7 +77,7 @@ async def test_a_closed_body_has_no_more_reads():
     _, body = await opened(scripted(FakeClock(), (0.0, b"a")))
     body.abort()
 
-    assert [] == await body.read()
+    assert [] == await read(body)
     await body.release()
     assert (True, False) == (body.aborted, body.released)
 
@@ -101,7 +101,7 @@ async def test_a_timer_may_close_a_body_while_time_passes():
     _, body = await opened(scripted(clock, (5.0, b"late")))
     clock.call_later(1.0, body.abort)
 
-    assert [] == await body.read()
+    assert [] == await read(body)
 
 
 async def test_a_body_may_fall_silent():
@@ -109,7 +109,7 @@ async def test_a_body_may_fall_silent():
     The read then waits until somebody closes the connection.
     """
     _, body = await opened(scripted(FakeClock(), (0.0, None)))
-    task = asyncio.create_task(body.read())
+    task = asyncio.create_task(read(body))
     await asyncio.sleep(0)
     assert not task.done()
 
@@ -126,7 +126,7 @@ async def test_turns_of_the_loop_are_taken_where_a_socket_would_wait():
 
     async def whole():
         _, body = await opened(source)
-        await body.read()
+        await read(body)
         await body.release()
         return body
 
