@@ -26,6 +26,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, NamedTuple, Protocol, cast
 
 import aiohttp
@@ -33,9 +34,9 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from chatstream.marks import NS, ConnectionMarks
 from chatstream.report import ArrivalSource
-from chatstream.sockets import stamped_socket_of
+from chatstream.sockets import READ_BYTES, stamped_socket_of
 
-FULL_READ = 64 * 1024
+FULL_READ = READ_BYTES
 """A read of this many bytes may have left some behind in the kernel."""
 
 FEW_UNREAD = 1024
@@ -54,14 +55,18 @@ class Read(NamedTuple):
     merged: bool = False
 
 
+# A tenth of the time of Read(…), whose constructor is a function in Python.
+_read = cast("Callable[[tuple[bytes, int, bool]], Read]", partial(tuple.__new__, Read))
+
+
 class Arriving(Protocol):
     """What comes in reads: whoever reads takes what is there, and waits when nothing is."""
 
-    def take(self) -> list[Read] | None:
-        """Return what has come since, ``None`` if nothing has; an empty list is the end."""
+    def wait(self) -> Awaitable[None] | None:
+        """Return what to wait for before :meth:`take`, ``None`` if nothing."""
 
-    def wait(self) -> Awaitable[None]:
-        """Return what ends when there may be something to take."""
+    def take(self) -> list[Read]:
+        """Return what has come since; an empty list is the end."""
 
 
 class Arrivals(Arriving, Protocol):
@@ -210,7 +215,11 @@ class Tap(asyncio.Protocol):
                 and not self._transport.is_reading()
             ):
                 self._paused_at = self._clock()
-            self._wake()
+            waiter = self._waiter
+            if waiter is not None:  # as _wake() does
+                self._waiter = None
+                if not waiter.done():
+                    waiter.set_result(None)
         elif content.is_eof() or content.exception() is not None:
             self._wake()
 
@@ -261,7 +270,22 @@ class Tap(asyncio.Protocol):
             marks.tcp_connected_ns = self.connected_ns
             marks.secure = self.secure
 
-    def take(self) -> list[Read] | None:
+    def wait(self) -> asyncio.Future[None] | None:
+        """Return what is done when there is something to take, see :class:`Arrivals`."""
+        content = self._content
+        assert content is not None  # noqa: S101 the headers were read
+        if (
+            content.total_bytes > self._taken
+            or self._detached
+            or content.is_eof()
+            or content.exception() is not None
+        ):
+            return None
+        waiter: asyncio.Future[None] = asyncio.Future()
+        self._waiter = waiter
+        return waiter
+
+    def take(self) -> list[Read]:
         """Return what has come since, see :class:`Arrivals`."""
         content = self._content
         assert content is not None  # noqa: S101 the headers were read
@@ -271,20 +295,16 @@ class Tap(asyncio.Protocol):
             data = content.read_nowait()
         elif content.is_eof():
             return []
-        elif (error := content.exception()) is not None:
-            raise error
-        elif self._detached:
-            raise aiohttp.ClientConnectionError
         else:
-            return None
+            raise content.exception() or aiohttp.ClientConnectionError
         if self._paused_at is not None:
             self._look_at_pause(self._paused_at)
-        return self._cut(data)
-
-    def wait(self) -> asyncio.Future[None]:
-        """Return a future that is done when there may be something to take."""
-        self._waiter = waiter = asyncio.get_running_loop().create_future()
-        return waiter
+        start, offsets = self._taken, self.offsets
+        self._taken = end = start + len(data)
+        if len(offsets) == 1 and offsets[0][0] == end:  # the usual case
+            _, at, merged = offsets.popleft()
+            return [_read((data, at, merged))]
+        return self._cut(data, start)
 
     def _look_at_pause(self, since_ns: int) -> None:
         """Note whether reading goes on again after a pause."""
@@ -293,13 +313,9 @@ class Tap(asyncio.Protocol):
             self._paused_at = None
             self.behind = True
 
-    def _cut(self, data: bytes) -> list[Read]:
+    def _cut(self, data: bytes, start: int) -> list[Read]:
         """Cut *data* where the reads ended that brought it."""
-        start, offsets = self._taken, self.offsets
-        self._taken = end = start + len(data)
-        if len(offsets) == 1 and offsets[0][0] == end:  # the usual case
-            _, at, merged = offsets.popleft()
-            return [Read(data, at, merged)]
+        offsets, end = self.offsets, self._taken
         reads = []
         cut = 0
         while offsets and offsets[0][0] <= end:
@@ -324,27 +340,29 @@ class Untapped:
     def __init__(self, content: aiohttp.StreamReader, clock: Callable[[], int]) -> None:
         self._content = content
         self._clock = clock
-        self._reads: list[Read] | None = None
+        self._reads: list[Read] = []
         self._failure: Exception | None = None
 
     def complete(self, marks: ConnectionMarks) -> None:
         """Nothing more is known."""
 
-    def take(self) -> list[Read] | None:
-        """Return what was waited for, see :class:`Arrivals`."""
-        if self._failure is not None:
-            raise self._failure
-        reads, self._reads = self._reads, None
-        return reads
+    def wait(self) -> Awaitable[None] | None:
+        """Return what to wait for before :meth:`take`, see :class:`Arrivals`."""
+        return self._next()
 
-    async def wait(self) -> None:
-        """Wait for bytes, the end, or an error."""
+    async def _next(self) -> None:
         try:
             data = await self._content.readany()
         except (aiohttp.ClientError, HttpProcessingError, OSError) as error:
             self._failure = error
         else:
             self._reads = [Read(data, self._clock(), merged=True)] if data else []
+
+    def take(self) -> list[Read]:
+        """Return what was waited for, see :class:`Arrivals`."""
+        if self._failure is not None:
+            raise self._failure
+        return self._reads
 
     def detach(self) -> None:
         """Nothing is attached."""
@@ -374,6 +392,6 @@ def arrivals_of(response: aiohttp.ClientResponse, clock: Callable[[], int]) -> A
 
 async def read(body: Arriving) -> list[Read]:
     """Wait until there is something to take, and return it."""
-    while (reads := body.take()) is None:
-        await body.wait()
-    return reads
+    if (waiter := body.wait()) is not None:
+        await waiter
+    return body.take()

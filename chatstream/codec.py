@@ -707,7 +707,7 @@ def _envelope(raw: dict[str, Any]) -> Envelope:
     if type(created) is not int:
         created = _created(raw, extra)
     usage = get("usage")
-    if usage is not None or extra:  # it may be among what we don't know
+    if usage is not None or "x_groq" in extra:
         usage = _usage(raw, None, extra)
     moderation = get("moderation")
     if moderation is not None:

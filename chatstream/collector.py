@@ -135,9 +135,10 @@ class MessageCollector:
     def _add_envelope(self, said: Envelope) -> None:
         # Ids, models and dates that change on the way mean nothing: the first
         # that says something counts.
-        self._id = self._id or said.id or None
-        self._model = self._model or said.model or None
-        self._created = self._created or said.created
+        if self._id is None or self._model is None or self._created is None:
+            self._id = self._id or said.id or None
+            self._model = self._model or said.model or None
+            self._created = self._created or said.created
         if said.usage is not None:
             self._usage = said.usage  # counts are cumulative: the last one holds
         if said.system_fingerprint is not None:

@@ -279,8 +279,8 @@ class HTTPBody:
         """Fill in the marks that the connection itself knows best."""
         self._arrivals.complete(marks)
 
-    def take(self) -> list[Read] | None:
-        """Return what has come since, ``None`` if nothing has; an empty list is the end.
+    def take(self) -> list[Read]:
+        """Return what has come since; an empty list is the end.
 
         Raises ``InterruptedStreamError`` or ``ProtocolError``.
         """
@@ -290,8 +290,8 @@ class HTTPBody:
             failure = _interruption(error)
         raise failure
 
-    def wait(self) -> Awaitable[None]:
-        """Return what ends when there may be something to take."""
+    def wait(self) -> Awaitable[None] | None:
+        """Return what to wait for before :meth:`take`, ``None`` if nothing."""
         return self._arrivals.wait()
 
     async def document(self) -> bytes:

@@ -133,8 +133,7 @@ class SSEParser:
                     pending = None
                     stray = False
                 # Without data nothing is dispatched, and the type is forgotten.
-                self._event = ""
-                self._retry = None
+                self._event, self._retry = "", None
             elif line[:6] == b"data: ":  # by far the most common, so first
                 pending = line[6:] if pending is None else _joined(pending, line[6:])
             elif line.startswith(b"data:") or line == b"data":
@@ -145,7 +144,8 @@ class SSEParser:
         self._data = pending
         self._line += unfinished
         self.trailing = stray or pending is not None or bool(unfinished)
-        self._check_size(events)
+        if self.trailing:
+            self._check_size(events)
         return events
 
     def finish(self) -> bytes:

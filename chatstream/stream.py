@@ -75,14 +75,11 @@ class Body(Protocol):
     def paused(self) -> float:
         """Seconds in which reading had stopped because nobody took the bytes."""
 
-    def take(self) -> list[Read] | None:
-        """Return what has come since, ``None`` if nothing has; an empty list is the end.
+    def wait(self) -> Awaitable[None] | None:
+        """Return what to wait for before :meth:`take`, ``None`` if nothing."""
 
-        Raises ``ChatStreamError``, as :meth:`wait` does.
-        """
-
-    def wait(self) -> Awaitable[None]:
-        """Return what ends when there may be something to take."""
+    def take(self) -> list[Read]:
+        """Return what has come since; an empty list is the end. Raises ``ChatStreamError``."""
 
     async def release(self) -> None:
         """Give the connection back for reuse: the answer is over."""
@@ -610,8 +607,9 @@ class ChatStream:
         watchdog.last_token_ns = self._marks.newest_token_ns
         watchdog.waiting = True
         try:
-            while (reads := body.take()) is None:
-                await body.wait()
+            if (waiter := body.wait()) is not None:
+                await waiter
+            reads = body.take()
         except ChatStreamError:
             if self._expired is None:
                 raise

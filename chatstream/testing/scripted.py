@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 
 from multidict import CIMultiDict
 
@@ -37,22 +37,31 @@ class ScriptedBody:
         self._steps = deque(steps)
         self._turns = turns
         self._gone = asyncio.Event()
-        self._reads: list[Read] | None = None
+        self._reads: list[Read] = []
+        self._error: ChatStreamError | None = None
         self.released = False
         """Whether the connection was given back for reuse."""
         self.aborted = False
         """Whether the connection was closed."""
 
-    def take(self) -> list[Read] | None:
-        """Return what was waited for; an empty list at the end."""
-        reads, self._reads = self._reads, None
-        return reads
+    def wait(self) -> Awaitable[None]:
+        """Return what moves the clock to the next read."""
+        return self._next()
 
-    async def wait(self) -> None:
-        """Move the clock to the next read, and raise the error that is there."""
-        self._reads = await self._next()
+    def take(self) -> list[Read]:
+        """Return what was waited for, or raise it; an empty list is the end."""
+        if self._error is not None:
+            raise self._error
+        return self._reads
 
-    async def _next(self) -> list[Read]:
+    async def _next(self) -> None:
+        self._reads = []
+        try:
+            self._reads = await self._step()
+        except ChatStreamError as error:
+            self._error = error
+
+    async def _step(self) -> list[Read]:
         await _pass(self._turns)
         if self._closed() or not self._steps:
             return []
