@@ -55,6 +55,14 @@ class Read(NamedTuple):
     merged: bool = False
 
 
+_EVENT_ENDS = (b"\n\n", b"\n\r\n", b"\r\r", b"\r\r\n")
+"""How a read ends that ends with an event: a blank line, and the line end of an HTTP chunk.
+
+Else there was more: maybe the size of the next HTTP chunk, which no parser tells us of.
+"""
+_EVENT_END_BYTES = 4
+"""An event's end and more take more bytes than these."""
+
 # A tenth of the time of Read(…), whose constructor is a function in Python.
 _read = cast("Callable[[tuple[bytes, int, bool]], Read]", partial(tuple.__new__, Read))
 
@@ -136,7 +144,7 @@ class Tap(asyncio.Protocol):
         self._rest = b""  # what was still unread when the connection broke
         self._waiter: asyncio.Future[None] | None = None
         self._detached = False
-        self._early: list[int] = []
+        self._early: list[tuple[int, bytes, bool]] = []
         self._socket = stamped_socket_of(transport)
         self._socket_base = 0 if self._socket is None else self._socket.received_bytes
         self._passed_bytes = 0
@@ -167,11 +175,13 @@ class Tap(asyncio.Protocol):
         """
         self._content = content
         if self._early:
-            self.headers_ns = self._early[-1]
+            at, end, inside = self._early[-1]
+            merged = len(self._early) > 1 or inside or _goes_on(end, content)
+            self.headers_ns = at
+        else:  # bytes that came before we stood here have no stamp at all
+            at, merged = self._clock(), True
         if content.total_bytes:
-            # Bytes that came before we stood here have no stamp at all.
-            at = self._early[-1] if self._early else self._clock()
-            self.offsets.append((content.total_bytes, at, len(self._early) != 1))
+            self.offsets.append((content.total_bytes, at, merged))
         self._early.clear()
 
     def detach(self) -> None:
@@ -200,20 +210,24 @@ class Tap(asyncio.Protocol):
         if content is None:
             if self.sent_ns is None and socket is not None:
                 self.sent_ns = socket.sent_ns
-            self._early.append(self.newest_ns)
+            inside = socket is not None and socket.inside_record
+            self._early.append((self.newest_ns, data[-_EVENT_END_BYTES - 1 :], inside))
             self._inner.data_received(data)
             return
         before = content.total_bytes
         self._inner.data_received(data)
         total = content.total_bytes
         if total != before:
-            self.offsets.append((total, self.newest_ns, self.behind))
+            paused = total - self._taken > FEW_UNREAD and not self._transport.is_reading()
+            merged = (
+                self.behind
+                or paused  # of a read that fills the buffer, aiohttp's parser keeps the rest
+                or (socket is not None and socket.inside_record)
+                or _goes_on(data, content)
+            )
+            self.offsets.append((total, self.newest_ns, merged))
             self.behind = self.behind and len(data) >= FULL_READ
-            if (
-                total - self._taken > FEW_UNREAD
-                and self._paused_at is None
-                and not self._transport.is_reading()
-            ):
+            if paused and self._paused_at is None:
                 self._paused_at = self._clock()
             waiter = self._waiter
             if waiter is not None:  # as _wake() does
@@ -265,7 +279,8 @@ class Tap(asyncio.Protocol):
         if self.headers_ns is not None:
             marks.headers_ns = self.headers_ns
         if self.sent_ns is not None and self.sent_ns >= marks.started_ns:
-            marks.sent_ns = self.sent_ns
+            # A quick answer may be here before the clock was read after sending.
+            marks.sent_ns = min(self.sent_ns, marks.headers_ns or self.sent_ns)
         if marks.reused is False:
             marks.tcp_connected_ns = self.connected_ns
             marks.secure = self.secure
@@ -366,6 +381,15 @@ class Untapped:
 
     def detach(self) -> None:
         """Nothing is attached."""
+
+
+def _goes_on(data: bytes, content: aiohttp.StreamReader) -> bool:
+    """Whether a read holds more after the end of its last event."""
+    return (
+        len(data) > _EVENT_END_BYTES
+        and not data.endswith(_EVENT_ENDS)
+        and content.total_compressed_bytes is None
+    )
 
 
 class StampedResponse(aiohttp.ClientResponse):

@@ -31,6 +31,7 @@ _CONTROL_BYTES = 128
 READ_BYTES = 64 * 1024
 """As much is read at once. asyncio asks for four times as much; a buffer of that size
 comes from the system and goes back there for each read, which may take 20 µs."""
+_RECORD_HEAD = 5
 _TOGETHER_NS = 5_000
 """Two clocks read within this time count as read at once."""
 
@@ -38,7 +39,17 @@ _TOGETHER_NS = 5_000
 class StampedSocket(socket.socket):
     """A socket that notes when bytes came and went, on ``time.perf_counter_ns``."""
 
-    __slots__ = ("connected_ns", "received_bytes", "received_ns", "sent_ns", "stamped")
+    __slots__ = (
+        "_asked_ns",
+        "_record_head",
+        "_record_left",
+        "connected_ns",
+        "inside_record",
+        "received_bytes",
+        "received_ns",
+        "sent_ns",
+        "stamped",
+    )
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -50,6 +61,11 @@ class StampedSocket(socket.socket):
         """Whether the kernel told it; else it is the time of the read."""
         self.sent_ns: int | None = None
         """When the kernel had taken the last bytes that were written."""
+        self._asked_ns = 0  # before the last write
+        self._record_head = b""
+        self._record_left = 0
+        self.inside_record = False
+        """Whether the last read ended inside a TLS record."""
         self.connected_ns: int | None = None
         """When the loop learned that the connection was made."""
         self.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPING, _RX_SOFTWARE | _SOFTWARE)
@@ -69,16 +85,30 @@ class StampedSocket(socket.socket):
             [view[:nbytes] if nbytes else view], _CONTROL_BYTES, flags
         )
         self._received(count, control)
+        self._follow_records(view[:count])
         return count
+
+    def _follow_records(self, data: memoryview) -> None:
+        """Note whether *data*, which are TLS, end inside a record (RFC 8446, 5.1)."""
+        if self._record_head:
+            data = memoryview(self._record_head + data)
+        at, end = self._record_left, len(data)
+        while end - at >= _RECORD_HEAD:
+            at += _RECORD_HEAD + int.from_bytes(data[at + 3 : at + 5])
+        self._record_head = bytes(data[at:])
+        self._record_left = max(0, at - end)
+        self.inside_record = at != end
 
     def send(self, data: ReadableBuffer, flags: int = 0) -> int:
         """Write as ``socket.send`` does, and note when the kernel had it."""
+        self._asked_ns = time.perf_counter_ns()
         count = super().send(data, flags)
         self.sent_ns = time.perf_counter_ns()
         return count
 
     def sendmsg(self, *arguments: Any) -> int:
         """Write as ``socket.sendmsg`` does, and note when the kernel had it."""
+        self._asked_ns = time.perf_counter_ns()
         count = super().sendmsg(*arguments)
         self.sent_ns = time.perf_counter_ns()
         return count
@@ -102,9 +132,8 @@ class StampedSocket(socket.socket):
                 seconds, nanoseconds = _TIMESPECS.unpack_from(data)
                 at = after - wall + seconds * NS + nanoseconds
                 # Clamped, because the wall clock that the kernel stamps by may be
-                # set while we look.
-                at = min(at, after)
-                self.received_ns = max(self.received_ns, at)
+                # set while we look. No answer is older than what it answers.
+                self.received_ns = min(after, max(self.received_ns, self._asked_ns, at))
                 self.stamped = True
                 return
         self.received_ns, self.stamped = now, False

@@ -367,6 +367,7 @@ class Content:
 
     def __init__(self):
         self.total_bytes = 0
+        self.total_compressed_bytes = None
         self.waiting = b""
         self.error = None
         self.over = False
@@ -428,6 +429,55 @@ def test_a_read_without_body_bytes_leaves_no_mark(fake):
     assert deque() == fake.tap.offsets
 
 
+@pytest.mark.parametrize(
+    ("data", "merged"),
+    [
+        (b"data: 1\n\n", False),
+        (b"data: 1\n\n\r\n", False),
+        (b"data: 1\r\n\r\n\r\n", False),
+        (b"data: 1\r\r\r\n", False),
+        (b"\n\r\n0\r\n\r\n", False),
+        (b"\n", False),
+        (b"\n\r\n", False),
+        (b"data: 1\n\n\r\n1f\r\n", True),
+        (b"data: 1\n\n\r\n1", True),
+    ],
+)
+@pytest.mark.parametrize("early", [False, True])
+def test_a_read_that_goes_on_after_an_event_is_flagged(fake, data, merged, early):
+    """
+    Its stamp is that of the size of the next HTTP chunk.
+    """
+    fake.tap.data_received(b"{}" + data if early else b"{}")
+    fake.tap.body_is(fake.content)
+    if not early:
+        fake.tap.data_received(data)
+
+    assert [(data, merged)] == [(read.data, read.merged) for read in fake.tap.take()]
+
+
+def test_of_compressed_bytes_it_cannot_be_told(fake):
+    fake.tap.data_received(b"{}")
+    fake.tap.body_is(fake.content)
+    fake.content.total_compressed_bytes = 7
+    fake.tap.data_received(b"squeezed")
+
+    assert [Read(b"squeezed", 2)] == fake.tap.take()
+
+
+def test_a_read_that_ends_inside_a_tls_record_is_flagged(fake):
+    """
+    What was whole in it came before its last byte.
+    """
+    fake.tap._socket = SimpleNamespace(
+        received_bytes=10, received_ns=7, stamped=True, inside_record=True, sent_ns=1
+    )
+    fake.tap.body_is(fake.content)
+    fake.tap.data_received(b"ab")
+
+    assert [Read(b"ab", 7, True)] == fake.tap.take()
+
+
 def test_body_bytes_that_came_with_the_headers_in_one_read(fake):
     fake.tap.data_received(b"{}ab")
     fake.tap.body_is(fake.content)
@@ -471,9 +521,10 @@ async def test_a_body_without_a_tap_is_stamped_when_it_is_read(fake):
     arrivals.detach()
 
 
-def test_a_pause_is_told_and_what_comes_after_it_is_flagged(fake):
+def test_a_pause_is_told_and_what_comes_with_it_and_after_it_is_flagged(fake):
     """
-    A caller so slow that aiohttp stops reading: bytes wait where nobody stamps them.
+    A caller so slow that aiohttp stops reading: bytes wait where nobody stamps them,
+    and of the last read some may wait in aiohttp's parser.
     """
     fake.tap.data_received(b"{}")
     fake.tap.body_is(fake.content)
@@ -482,7 +533,7 @@ def test_a_pause_is_told_and_what_comes_after_it_is_flagged(fake):
     fake.tap.data_received(much)
     fake.transport.reading = True
 
-    assert [Read(much, 2)] == fake.tap.take()
+    assert [Read(much, 2, True)] == fake.tap.take()
     fake.tap.data_received(b"cd")
     fake.tap.data_received(b"ef")
     assert 0 < fake.tap.paused < 1e-6

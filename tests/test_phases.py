@@ -2,13 +2,16 @@
 
 import asyncio
 import itertools
+from collections import Counter
 from types import SimpleNamespace
 
 import aiohttp
 import pytest
+from aiohttp.abc import AbstractResolver
 
-from chatstream import ChatSession, RetryPolicy, stamping_session_options
+from chatstream import ChatSession, ConnectError, RetryPolicy, Verdict, stamping_session_options
 from chatstream.phases import Gate
+from chatstream.sockets import stamped_socket
 from chatstream.testing import Profile, SimulatedServer
 
 ASK = {"model": "m", "messages": [{"role": "user", "content": "count to 3"}]}
@@ -164,3 +167,120 @@ async def test_an_idle_gate_is_open():
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         assert not gate._turning
+
+
+# --- Many that open at once ----------------------------------------------------------------
+
+
+class Names(AbstractResolver):
+    """Looks a name up for as long as the test likes."""
+
+    def __init__(self):
+        self.lookups = []
+
+    async def resolve(self, host, port=0, family=0):
+        lookup = asyncio.get_running_loop().create_future()
+        self.lookups.append(lookup)
+        await lookup
+        address = {"hostname": host, "host": "127.0.0.1", "port": port}
+        return [address | {"family": 2, "proto": 0, "flags": 0}]
+
+    async def close(self):
+        pass
+
+    def found(self, lookups):
+        for lookup in lookups:
+            lookup.set_result(None)
+
+
+async def until(condition):
+    """Let the loop turn until something is so."""
+    while True:
+        if condition():
+            return
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def names():
+    return Names()
+
+
+@pytest.fixture
+async def named_session(server, names):
+    """A session whose connections are made when *names* lets them."""
+    connector = aiohttp.TCPConnector(
+        limit=0, socket_factory=stamped_socket, resolver=names, use_dns_cache=False
+    )
+    options = stamping_session_options()
+    await options["connector"].close()
+    url = server.base_url.replace("127.0.0.1", "somewhere.test")
+    async with (
+        aiohttp.ClientSession(**options | {"connector": connector}) as http,
+        ChatSession(url, http=http, retry=ONCE) as session,
+    ):
+        yield session
+
+
+async def test_connections_in_the_making_keep_nobody_at_the_gate(named_session, names):
+    """
+    Some are slow, some are refused; whoever is connected goes on at once.
+    """
+    streams = [asyncio.create_task(ask(named_session)) for _ in range(100)]
+    await until(lambda: len(names.lookups) == 100)
+    quick, slow, refused = names.lookups[::2], names.lookups[1::4], names.lookups[3::4]
+
+    names.found(quick)
+    await until(lambda: sum(stream.done() for stream in streams) == len(quick))
+    first = [stream.result() for stream in streams if stream.done()]
+    for lookup in refused:
+        lookup.set_exception(OSError("nobody there"))
+    names.found(slow)
+    ends = await asyncio.gather(*streams, return_exceptions=True)
+
+    assert 50 == len(first)
+    errors = [end for end in ends if isinstance(end, Exception)]
+    assert 25 == len(errors)
+    assert all(isinstance(error, ConnectError) for error in errors)
+    assert all(error.report.phases.gate is None for error in errors)
+    reports = [end for end in ends if not isinstance(end, Exception)]
+    assert all(Verdict.FINISHED is report.verdict for report in reports)
+    assert all(report.phases.gate >= 0 for report in reports)
+
+
+async def test_the_gate_is_passed_in_each_turn_in_which_somebody_waits(
+    named_session, names, monkeypatch
+):
+    """
+    Two pass in each, and none is lost, whoever else is still connecting.
+    """
+    turn = 0
+    passed = []
+    enter = Gate.enter
+
+    async def noted(gate):
+        came = turn
+        await enter(gate)
+        passed.append((came, turn))
+
+    def tick():
+        nonlocal turn, handle
+        turn += 1
+        handle = loop.call_soon(tick)
+
+    monkeypatch.setattr(Gate, "enter", noted)
+    loop = asyncio.get_running_loop()
+    handle = loop.call_soon(tick)
+    streams = [asyncio.create_task(ask(named_session)) for _ in range(60)]
+    await until(lambda: len(names.lookups) == 60)
+    names.found(names.lookups[:50])
+    await until(lambda: len(passed) == 50)
+    handle.cancel()
+    names.found(names.lookups[50:])
+    await asyncio.gather(*streams)
+
+    passes = Counter(went for _, went in passed[:50])
+    assert 2 == max(passes.values())
+    waits = [range(came + 2, went) for came, went in passed[:50]]
+    assert max(map(len, waits)) > 10
+    assert all(2 == passes[at] for at in itertools.chain(*waits))
