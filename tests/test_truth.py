@@ -546,6 +546,40 @@ def test_an_event_that_is_not_flagged_ended_its_read(serve, wire, stamps, monkey
             assert event.arrived_ns == arrived_ns
 
 
+def test_an_event_that_came_with_the_size_of_the_next_is_flagged(serve, wire, loop):
+    """
+    Some servers write the size of an HTTP chunk and its bytes apart; no parser tells of it.
+    """
+    asked = threading.Event()
+    first, second, third = (wire.http_chunk(wire.chunk(text)) for text in "abc")
+    cut = second.index(b"\n") + 1
+
+    def answer(peer):
+        assert peer.head()
+        peer.write(Whole.head + first + second[:cut])
+        assert asked.wait(PATIENCE)
+        peer.write(second[cut:] + third)
+        end = wire.chunk(finish_reason="stop") + wire.DONE
+        peer.write(wire.http_chunk(end) + wire.http_chunk(b""))
+
+    async def main():
+        port = serve(answer).port
+        async with (
+            ChatSession(f"http://127.0.0.1:{port}", retry=ONCE) as session,
+            session.stream(ASK) as stream,
+        ):
+            heard = {}
+            async for event in stream:
+                heard[event.content] = event.coalesced
+                asked.set()
+        return heard
+
+    heard = loop(main())
+
+    assert heard["a"]
+    assert heard["b"]
+
+
 # --- When stamps can't be had, or can't be believed --------------------------------------------
 
 
