@@ -19,6 +19,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
+from types import UnionType
 from typing import Any, NoReturn, TypeVar, get_args, get_origin
 
 import attrs
@@ -207,11 +208,18 @@ def _tuple_hook(kind: Any) -> Callable[[object, Any], tuple[Any, ...]]:
     return lambda value, _: tuple([read(item, inner) for item in _exactly(value, list)])
 
 
+def _present(kind: Any) -> Any:
+    """Return the kind of an optional field when it is there: null never gets to a hook."""
+    kinds = [each for each in get_args(kind) if each is not type(None)]
+    return kinds[0] if _origin(kind) is UnionType and len(kinds) == 1 else kind
+
+
 @_converter.register_structure_hook_factory(attrs.has)
 def _class_hook(cls: Any) -> Callable[[object, Any], Any]:
     """Read an object into *cls*: null is absence, what doesn't fit goes to ``extra``."""
     attrs.resolve_types(cls)
-    types = {field.name: field.type for field in attrs.fields(cls) if field.name != "extra"}
+    types = {field.name: _present(field.type) for field in attrs.fields(cls)}
+    del types["extra"]
     hooks = {name: _converter.get_structure_hook(kind) for name, kind in types.items()}
     required = {f.name for f in attrs.fields(cls) if f.default is attrs.NOTHING}
     # A log probability without its number, or one of several tokens, says nothing.

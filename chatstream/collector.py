@@ -150,8 +150,11 @@ class MessageCollector:
         if said.extra:
             self._extra.update(_known(said.extra))
 
-    def completion(self) -> ChatCompletion:
-        """Return the answer so far; its ``verdict`` tells whether it is whole."""
+    def completion(self, verdict: Verdict | None = None) -> ChatCompletion:
+        """Return the answer so far; its ``verdict`` tells whether it is whole.
+
+        Whoever knows more than the chunks tell passes the *verdict*.
+        """
         return ChatCompletion(
             id=self._id,
             choices=tuple(
@@ -164,7 +167,7 @@ class MessageCollector:
             system_fingerprint=self._system_fingerprint,
             moderation=self._moderation,
             extra=dict(self._extra),
-            verdict=self.verdict,
+            verdict=verdict or self.verdict,
         )
 
 

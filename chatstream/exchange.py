@@ -10,6 +10,7 @@ import asyncio
 import io
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
+from functools import cache
 from typing import Any
 
 import aiohttp
@@ -196,8 +197,7 @@ class Exchange:
                 headers=headers,
                 # A redirect would take the prompt and the key elsewhere.
                 allow_redirects=False,
-                # aiohttp's default ends every stream after five minutes.
-                timeout=aiohttp.ClientTimeout(total=None, connect=self._connect_timeout),
+                timeout=_http_timeout(self._connect_timeout),
                 proxy=endpoint.proxy,
                 ssl=endpoint.tls if endpoint.tls is not None else True,
                 raise_for_status=False,
@@ -333,6 +333,12 @@ class HTTPBody:
         self._arrivals.detach()
         if freed is not None:
             freed()
+
+
+@cache
+def _http_timeout(connect: float | None) -> aiohttp.ClientTimeout:
+    # aiohttp's default ends every stream after five minutes.
+    return aiohttp.ClientTimeout(total=None, connect=connect)
 
 
 def _nothing() -> None:

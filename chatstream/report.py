@@ -286,6 +286,7 @@ def report_of(
     verdict: Verdict,
     usage: Usage | None = None,
     finish_reasons: dict[int, str | None] | None = None,
+    attempts: tuple[Attempt, ...] = (),
     **facts: Any,
 ) -> StreamReport:
     """Turn the moments of a stream into its report; *facts* are its other fields."""
@@ -320,7 +321,8 @@ def report_of(
             )
             for index, choice in choices
         ),
-        phases=Phases.of(connection),
+        phases=attempts[-1].phases if attempts else Phases.of(connection),
+        attempts=attempts,
         prompt_tokens=usage.prompt_tokens if usage else None,
         completion_tokens=usage.completion_tokens if usage else None,
         reasoning_tokens=usage.reasoning_tokens if usage else None,

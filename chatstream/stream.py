@@ -20,8 +20,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar
 
-import attrs
-
 from chatstream.arrival import Read
 from chatstream.attempts import AttemptState
 from chatstream.collector import MessageCollector
@@ -281,14 +279,14 @@ class ChatStream:
     @property
     def completion(self) -> ChatCompletion:
         """The answer so far, put together."""
-        return attrs.evolve(self._collector.completion(), verdict=self.verdict)
+        return self._collector.completion(self._verdict)
 
     @property
     def report(self) -> StreamReport:
         """The latencies so far."""
         info = self.response
         body = self._body
-        collector = self._collector
+        collector, attempts = self._collector, self.attempts
         return report_of(
             self._marks,
             verdict=self.verdict,
@@ -303,7 +301,7 @@ class ChatStream:
             error=self._error,
             done=self._reader.done,
             late_content=collector.late_content,
-            attempts=self.attempts,
+            attempts=attempts,
             comments=self._reader.comments,
             source=body.source if body is not None else None,
             paused=body.paused if body is not None else 0.0,
@@ -314,8 +312,10 @@ class ChatStream:
     @property
     def response(self) -> ResponseInfo | None:
         """Status and headers of the newest response, ``None`` before there is one."""
-        infos = (attempt.info for attempt in reversed(self._attempts))
-        return next((info for info in infos if info is not None), None)
+        for attempt in reversed(self._attempts):
+            if attempt.info is not None:
+                return attempt.info
+        return None
 
     @property
     def attempts(self) -> tuple[Attempt, ...]:

@@ -356,8 +356,10 @@ def test_the_phases_of_an_address_that_needs_no_lookup():
 
 
 def full():
+    marks = whole()
+    phases = Phases.of(marks.connection)
     return report_of(
-        whole(),
+        marks,
         verdict=Verdict.UPSTREAM_ERROR,
         usage=usage(6, 2, prompt=11),
         finish_reasons={0: None},
@@ -366,7 +368,7 @@ def full():
         error="UpstreamError",
         attempts=(
             Attempt(number=1, started=0.0, status=500, error="HTTP 500"),
-            Attempt(number=2, started=1.5, waited=0.5, status=200, request_id="r"),
+            Attempt(number=2, started=1.5, waited=0.5, status=200, request_id="r", phases=phases),
         ),
         source=ArrivalSource.KERNEL,
     )
