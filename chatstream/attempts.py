@@ -10,7 +10,7 @@ from chatstream.report import Attempt, Phases
 from chatstream.response import ResponseInfo
 
 
-@define
+@define(eq=False)
 class AttemptState:
     """What is known of an attempt so far."""
 

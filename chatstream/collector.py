@@ -391,7 +391,7 @@ class ToolCallCollector:
         return tuple(call.joined() for _, _, call in sorted(ranked, key=lambda rank: rank[:2]))
 
 
-@define
+@define(eq=False)
 class CallPieces:
     """A call of a tool or a function, with its arguments in pieces."""
 
@@ -428,7 +428,7 @@ class CallPieces:
         return ToolCall(self.id, kind, FunctionCall(self.name, text, inner), None, extra)
 
 
-@define
+@define(eq=False)
 class _AudioPieces:
     id: str | None = None
     data: list[str] = Factory(list)
@@ -455,7 +455,7 @@ class _AudioPieces:
         )
 
 
-@define
+@define(eq=False)
 class _LogprobPieces:
     content: list[TokenLogprob] | None = None
     refusal: list[TokenLogprob] | None = None

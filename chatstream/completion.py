@@ -17,6 +17,8 @@ from typing import Any
 
 from attrs import Factory, define, field, frozen
 
+from chatstream.values import Value
+
 # What JSON may hold as it is, but a terminal or an encoder shouldn't get: DEL and
 # C1 controls, marks that reorder text, line separators, lone surrogates.
 _UNSAFE = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
@@ -102,8 +104,8 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 # --- Parts that chunks and completions share ---------------------------------
 
 
-@frozen
-class TopLogprob:
+@frozen(eq=False, repr=False)
+class TopLogprob(Value):
     """One of the likeliest tokens at a place."""
 
     token: str
@@ -112,8 +114,8 @@ class TopLogprob:
     extra: Mapping[str, Any] = Factory(dict)
 
 
-@frozen
-class TokenLogprob:
+@frozen(eq=False, repr=False)
+class TokenLogprob(Value):
     """A token with its log probability (−9999.0: very unlikely)."""
 
     token: str
@@ -123,8 +125,8 @@ class TokenLogprob:
     extra: Mapping[str, Any] = Factory(dict)
 
 
-@frozen
-class ChoiceLogprobs:
+@frozen(eq=False, repr=False)
+class ChoiceLogprobs(Value):
     """Log probabilities of a choice's content and refusal tokens."""
 
     content: tuple[TokenLogprob, ...] | None = None
@@ -132,8 +134,8 @@ class ChoiceLogprobs:
     extra: Mapping[str, Any] = Factory(dict)
 
 
-@frozen
-class PromptTokensDetails:
+@frozen(eq=False, repr=False)
+class PromptTokensDetails(Value):
     """What the prompt's tokens were."""
 
     audio_tokens: int | None = None
@@ -144,8 +146,8 @@ class PromptTokensDetails:
     extra: Mapping[str, Any] = Factory(dict)
 
 
-@frozen
-class CompletionTokensDetails:
+@frozen(eq=False, repr=False)
+class CompletionTokensDetails(Value):
     """What the answer's tokens were."""
 
     reasoning_tokens: int | None = None
@@ -156,8 +158,8 @@ class CompletionTokensDetails:
     extra: Mapping[str, Any] = Factory(dict)
 
 
-@frozen
-class Usage:
+@frozen(eq=False, repr=False)
+class Usage(Value):
     """Token counts as the server reported them."""
 
     prompt_tokens: int | None = None
@@ -177,8 +179,8 @@ class Usage:
         return beside if isinstance(beside, int) else None
 
 
-@frozen
-class ModerationResult:
+@frozen(eq=False, repr=False)
+class ModerationResult(Value):
     """What a moderation model thinks of one piece."""
 
     flagged: bool | None = None
@@ -190,8 +192,8 @@ class ModerationResult:
     extra: Mapping[str, Any] = Factory(dict)
 
 
-@frozen
-class ModerationOutcome:
+@frozen(eq=False, repr=False)
+class ModerationOutcome(Value):
     """The moderation of the input or the output: results, or an error."""
 
     type: str | None = None
@@ -202,8 +204,8 @@ class ModerationOutcome:
     extra: Mapping[str, Any] = Factory(dict)
 
 
-@frozen
-class Moderation:
+@frozen(eq=False, repr=False)
+class Moderation(Value):
     """Moderation of what went in and of what came out."""
 
     input: ModerationOutcome | None = None
@@ -211,8 +213,8 @@ class Moderation:
     extra: Mapping[str, Any] = Factory(dict)
 
 
-@frozen
-class Audio:
+@frozen(eq=False, repr=False)
+class Audio(Value):
     """A spoken answer: ``data`` is base64, ``expires_at`` Unix seconds.
 
     In a stream each piece holds what came with one chunk.
@@ -225,8 +227,8 @@ class Audio:
     extra: Mapping[str, Any] = Factory(dict)
 
 
-@frozen
-class FunctionCall:
+@frozen(eq=False, repr=False)
+class FunctionCall(Value):
     """A call of a function; ``arguments`` is JSON text as the model wrote it."""
 
     name: str | None = None
@@ -234,8 +236,8 @@ class FunctionCall:
     extra: Mapping[str, Any] = Factory(dict)
 
 
-@frozen
-class CustomToolCall:
+@frozen(eq=False, repr=False)
+class CustomToolCall(Value):
     """A call of a custom tool, with free text as input."""
 
     name: str | None = None
@@ -246,8 +248,8 @@ class CustomToolCall:
 # --- A chunk of a stream -----------------------------------------------------
 
 
-@define
-class ToolCallChunk:
+@define(eq=False, repr=False)
+class ToolCallChunk(Value):
     """A piece of a tool call.
 
     ``index`` is ``None`` where the server left it out. ``function.arguments``
@@ -271,8 +273,8 @@ class ToolCallChunk:
         return custom is not None and bool(custom.name or custom.input)
 
 
-@define
-class Delta:
+@define(eq=False, repr=False)
+class Delta(Value):
     """What one chunk adds to one choice.
 
     ``reasoning`` is read from ``reasoning_content``, ``reasoning``,
@@ -319,8 +321,8 @@ class Delta:
         return _UNSAFE.sub(_escaped, json.dumps(self.wire, ensure_ascii=False))
 
 
-@define
-class ChunkChoice:
+@define(eq=False, repr=False)
+class ChunkChoice(Value):
     """One choice's part of a chunk."""
 
     index: int
@@ -330,8 +332,8 @@ class ChunkChoice:
     extra: Mapping[str, Any] = Factory(dict)
 
 
-@define
-class Envelope:
+@define(eq=False, repr=False)
+class Envelope(Value):
     """What a chunk holds around its choices. ``created`` is in Unix seconds."""
 
     id: str | None = None
@@ -346,8 +348,8 @@ class Envelope:
     extra: Mapping[str, Any] = Factory(dict)
 
 
-@define
-class ChatCompletionChunk:
+@define(eq=False, repr=False)
+class ChatCompletionChunk(Value):
     """One event of a stream: its choices, and their envelope.
 
     The chunks of a stream that agree in the latter share it.
@@ -410,8 +412,8 @@ class ChatCompletionChunk:
 # --- A whole completion ------------------------------------------------------
 
 
-@frozen
-class URLCitation:
+@frozen(eq=False, repr=False)
+class URLCitation(Value):
     """A web page the answer refers to, and where in its content."""
 
     start_index: int | None = None
@@ -421,8 +423,8 @@ class URLCitation:
     extra: Mapping[str, Any] = Factory(dict)
 
 
-@frozen
-class Annotation:
+@frozen(eq=False, repr=False)
+class Annotation(Value):
     """A note on the content."""
 
     type: str | None = None
@@ -430,8 +432,8 @@ class Annotation:
     extra: Mapping[str, Any] = Factory(dict)
 
 
-@frozen
-class ToolCall:
+@frozen(eq=False, repr=False)
+class ToolCall(Value):
     """A whole call of a tool: of a ``function``, or of a ``custom`` one."""
 
     id: str | None = None
@@ -441,8 +443,8 @@ class ToolCall:
     extra: Mapping[str, Any] = Factory(dict)
 
 
-@frozen
-class Message:
+@frozen(eq=False, repr=False)
+class Message(Value):
     """What the model said in one choice.
 
     ``content`` is ``None`` if there was none, and ``""`` if it was empty.
@@ -460,8 +462,8 @@ class Message:
     extra: Mapping[str, Any] = Factory(dict)
 
 
-@frozen
-class CompletionChoice:
+@frozen(eq=False, repr=False)
+class CompletionChoice(Value):
     """One of the ``n`` answers. ``finish_reason`` is ``None`` if it was cut."""
 
     index: int
@@ -471,8 +473,8 @@ class CompletionChoice:
     extra: Mapping[str, Any] = Factory(dict)
 
 
-@frozen
-class ChatCompletion:
+@frozen(eq=False, repr=False)
+class ChatCompletion(Value):
     """A whole answer, or what is known of it so far: ``verdict`` tells."""
 
     id: str | None = None

@@ -23,10 +23,11 @@ from chatstream.completion import (
     Usage,
     whole_text,
 )
+from chatstream.values import Shown
 
 
-@define(eq=False)
-class DeltaEvent:
+@define(eq=False, repr=False)
+class DeltaEvent(Shown):
     """One choice of one chunk, in wire order.
 
     ``str(event.delta)`` is the delta's JSON. ``content`` may end in half a
@@ -43,8 +44,8 @@ class DeltaEvent:
     chunk: ChatCompletionChunk = field(repr=False)
 
 
-@define(eq=False, kw_only=True)
-class _Event:
+@define(eq=False, repr=False, kw_only=True)
+class _Event(Shown):
     index: int
     """The choice it is about."""
     elapsed: float
@@ -52,7 +53,7 @@ class _Event:
     coalesced: bool
 
 
-@define(eq=False, kw_only=True)
+@define(eq=False, repr=False, kw_only=True)
 class _TextEvent(_Event):
     delta: str
     """The piece that came."""
@@ -77,7 +78,7 @@ class RefusalDeltaEvent(_TextEvent):
     """A piece of a refusal."""
 
 
-@define(eq=False, kw_only=True)
+@define(eq=False, repr=False, kw_only=True)
 class _DoneEvent(_Event):
     text: str
     """The whole text."""
@@ -95,7 +96,7 @@ class RefusalDoneEvent(_DoneEvent):
     """The refusal is whole."""
 
 
-@define(eq=False, kw_only=True)
+@define(eq=False, repr=False, kw_only=True)
 class ToolCallDeltaEvent(_Event):
     """A piece of a tool call: its first one, or more of its arguments.
 
@@ -131,7 +132,7 @@ class ToolCallDeltaEvent(_Event):
             return {}
 
 
-@define(eq=False, kw_only=True)
+@define(eq=False, repr=False, kw_only=True)
 class ToolCallDoneEvent(_Event):
     """A tool call is whole.
 
@@ -144,28 +145,28 @@ class ToolCallDoneEvent(_Event):
     tool_call: ToolCall
 
 
-@define(eq=False, kw_only=True)
+@define(eq=False, repr=False, kw_only=True)
 class AudioEvent(_Event):
     """A piece of a spoken answer."""
 
     audio: Audio
 
 
-@define(eq=False, kw_only=True)
+@define(eq=False, repr=False, kw_only=True)
 class LogprobsEvent(_Event):
     """Log probabilities of the tokens of one chunk."""
 
     logprobs: ChoiceLogprobs
 
 
-@define(eq=False, kw_only=True)
+@define(eq=False, repr=False, kw_only=True)
 class FinishEvent(_Event):
     """A choice is finished; ``finish_reason`` says why."""
 
     finish_reason: str
 
 
-@define(eq=False, kw_only=True)
+@define(eq=False, repr=False, kw_only=True)
 class UsageEvent:
     """Token counts; the last one holds."""
 
@@ -175,7 +176,7 @@ class UsageEvent:
     usage: Usage
 
 
-@define(eq=False, kw_only=True)
+@define(eq=False, repr=False, kw_only=True)
 class OtherEvent:
     """A chunk with neither choices nor usage, such as a provider's own."""
 

@@ -26,7 +26,7 @@ def seconds(start_ns: int | None, end_ns: int | None) -> float | None:
     return (end_ns - start_ns) / NS
 
 
-@define
+@define(eq=False)
 class ConnectionMarks:
     """The moments of one attempt up to the first byte of its answer.
 
@@ -51,7 +51,7 @@ class ConnectionMarks:
     first_byte_ns: int | None = None
 
 
-@define
+@define(eq=False)
 class ChoiceMarks:
     """The moments of one choice's tokens."""
 
@@ -92,7 +92,7 @@ class ChoiceMarks:
         return None if span is None else span / (output_tokens - first_event_tokens)
 
 
-@define
+@define(eq=False)
 class Marks:
     """The moments of one stream, filled in as they come."""
 

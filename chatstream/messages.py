@@ -17,37 +17,12 @@ from attrs import field, fields, frozen, has
 
 from chatstream.completion import Audio, FunctionCall, Message, ToolCall
 from chatstream.errors import RequestError
+from chatstream.values import Value
 
 MAX_DEPTH = 100
 """How many levels a request may nest; each takes up to three of Python's 1,000 frames."""
 
 JSONMapping: TypeAlias = Mapping[str, Any]
-
-
-# Comparing and showing are written once, for all classes: left to attrs, their code is
-# generated anew for each of them, which took half of the time of importing them.
-
-
-@frozen(eq=False, repr=False)
-class Value:
-    """Compares by its fields and shows those that are set."""
-
-    def __eq__(self, other: object) -> bool:
-        if type(other) is not type(self):
-            return NotImplemented
-        return all(
-            getattr(self, each.name) == getattr(other, each.name) for each in fields(type(self))
-        )
-
-    __hash__ = None  # type: ignore[assignment]  # most hold a mapping or a list
-
-    def __repr__(self) -> str:
-        shown = (
-            f"{each.name}={value!r}"
-            for each in fields(type(self))
-            if each.init and (value := getattr(self, each.name)) is not None and value != {}
-        )
-        return f"{type(self).__name__}({', '.join(shown)})"
 
 
 @frozen(eq=False, repr=False)

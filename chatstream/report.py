@@ -14,6 +14,7 @@ from attrs import field, frozen
 
 from chatstream.completion import Usage, Verdict
 from chatstream.marks import NS, ChoiceMarks, ConnectionMarks, Marks, percentile, seconds
+from chatstream.values import Value
 
 
 class ArrivalSource(enum.StrEnum):
@@ -27,8 +28,8 @@ class ArrivalSource(enum.StrEnum):
     """Our own coroutine, when it got to run: an upper bound."""
 
 
-@frozen(kw_only=True)
-class Phases:
+@frozen(eq=False, repr=False, kw_only=True)
+class Phases(Value):
     """Where the time went before the first byte of the body.
 
     ``pool`` waiting for a connection from the pool, or for room to open one;
@@ -71,8 +72,8 @@ class Phases:
         )
 
 
-@frozen(kw_only=True)
-class Attempt:
+@frozen(eq=False, repr=False, kw_only=True)
+class Attempt(Value):
     """One try at getting the answer.
 
     ``started`` is in seconds after the call, ``waited`` the pause before it.
@@ -88,8 +89,8 @@ class Attempt:
     phases: Phases = field(factory=Phases)
 
 
-@frozen(kw_only=True)
-class ChoiceReport:
+@frozen(eq=False, repr=False, kw_only=True)
+class ChoiceReport(Value):
     """The latencies of one choice, from the call to its events."""
 
     index: int
@@ -100,8 +101,8 @@ class ChoiceReport:
     finish_reason: str | None
 
 
-@frozen(kw_only=True)
-class Distribution:
+@frozen(eq=False, repr=False, kw_only=True)
+class Distribution(Value):
     """A distribution in short; seconds."""
 
     n: int
@@ -135,8 +136,8 @@ class _Since:
         return None if latency is None or moment is None else latency - moment
 
 
-@frozen(kw_only=True)
-class StreamReport:
+@frozen(eq=False, repr=False, kw_only=True)
+class StreamReport(Value):
     """Every latency of one stream, and how it ended.
 
     Latencies are seconds from the call (``created``); those named
@@ -345,8 +346,8 @@ def _time_per_output_token(marks: Marks, usage: Usage | None) -> float | None:
     return choice.time_per_output_token(tokens, marks.first_event_tokens)
 
 
-@frozen(kw_only=True)
-class StreamStart:
+@frozen(eq=False, repr=False, kw_only=True)
+class StreamStart(Value):
     """What is known of a stream when it starts."""
 
     stream_id: int

@@ -25,10 +25,10 @@ from chatstream.messages import (
     MessageParam,
     Open,
     TextPart,
-    Value,
     checked_mapping,
     to_wire,
 )
+from chatstream.values import Value
 
 # Tools.
 

@@ -15,7 +15,8 @@ PACKAGE = Path(chatstream.__file__).parent
 # A module knows the ones before it, never those after. Those in one row don't
 # know each other.
 ROWS = [
-    ["completion", "errors", "marks"],
+    ["values", "errors", "marks"],
+    ["completion"],
     ["sse", "messages", "report", "codec", "auth", "sockets", "timeouts", "retry"],
     ["collector", "rules", "request"],
     ["events", "response", "phases", "arrival", "observing"],
@@ -33,7 +34,7 @@ ROW = {name: number for number, names in enumerate(ROWS) for name in names}
 
 PURE = [
     "sse", "messages", "rules", "request", "completion", "codec", "collector", "marks", "report",
-    "events", "errors",
+    "events", "errors", "values",
 ]  # fmt: skip
 IMPURE = {"asyncio", "aiohttp", "time", "logging", "socket", "ssl", "threading", "selectors", "os"}
 
