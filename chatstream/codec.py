@@ -664,9 +664,14 @@ def parse_arguments(call: FunctionCall) -> dict[str, Any]:
 def encode(body: Mapping[str, Any]) -> bytes:
     """Return a request's body as JSON; raise ``RequestError`` if it has none."""
     try:
-        return orjson.dumps(body)
+        text = orjson.dumps(body)
     except TypeError as error:
         raise RequestError("request", str(error), "JSON values") from None
+    # orjson's smallest buffer has 4 KB; a stream keeps its request.
+    return bytes(memoryview(text)) if len(text) < _SMALL else text
+
+
+_SMALL = 4096
 
 
 def to_dict(value: Any) -> Any:

@@ -6,7 +6,6 @@ are none left. An error waits until the chunks before it have been taken.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -41,7 +40,8 @@ class ChunkReader:
         self.first_byte_ns: int | None = None
         self._parser = SSEParser(max_event_size=max_event_size)
         self._decoder = codec.ChunkDecoder()
-        self._reads: deque[Iterator[Arrived]] = deque()
+        # A list, because an empty deque takes 600 bytes of each stream.
+        self._reads: list[Iterator[Arrived]] = []
         self._failure: ChatStreamError | None = None
         self._head: bytearray | None = bytearray()  # of a body that has had no event yet
 

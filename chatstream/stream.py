@@ -57,6 +57,8 @@ T = TypeVar("T")
 MAX_HELD_BACK = 256
 """Events kept back while no token has come; from there they are handed out."""
 
+_NOTHING: Iterator[DeltaEvent | StreamEvent] = iter(())
+
 _stream_ids = itertools.count(1)
 
 
@@ -113,6 +115,42 @@ class ChatStream:
     any time and tell what is known so far.
     """
 
+    __slots__ = (  # more than 30 attributes in a dict take 1.5 KB
+        "__weakref__",
+        "_attempts",
+        "_body",
+        "_clock",
+        "_collector",
+        "_entered",
+        "_error",
+        "_expired",
+        "_half",
+        "_held_error",
+        "_holding",
+        "_id",
+        "_items",
+        "_iterator",
+        "_marks",
+        "_max_event_size",
+        "_observer_failures",
+        "_observer_ns",
+        "_observers",
+        "_observing",
+        "_preparation_ns",
+        "_reader",
+        "_reading",
+        "_ready",
+        "_rested_ns",
+        "_retry",
+        "_scope",
+        "_source",
+        "_timeouts",
+        "_translator",
+        "_typed",
+        "_verdict",
+        "_watchdog",
+    )
+
     def __init__(
         self,
         source: Source,
@@ -150,12 +188,11 @@ class ChatStream:
         self._reader = ChunkReader()
         self._rested_ns = 0
 
-        # The shared cursor: chunks held back, then the items of the current one, both
-        # last first. Lists, because an empty deque takes 600 bytes of each stream.
+        # The shared cursor: chunks held back, last first, then what comes of the others.
         self._holding = True
         self._held_error: ChatStreamError | None = None
         self._ready: list[Arrived] = []
-        self._items: Iterator[DeltaEvent | StreamEvent] = iter(())
+        self._items = _NOTHING
         self._translator: EventTranslator | None = None
         self._typed: deque[StreamEvent] | None = None
         self._half = ""
@@ -394,6 +431,7 @@ class ChatStream:
             msg = "the stream is being read by another task"
             raise RuntimeError(msg)
         self._reading = True
+        self._items = _NOTHING  # what is exhausted needn't take up memory
         try:
             if self._holding:
                 await self._hold_back()
