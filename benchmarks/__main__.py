@@ -10,6 +10,7 @@ import platform
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from benchmarks import standing, table
 from benchmarks.measure import Outcome, run_standing, run_work
 from benchmarks.picture import svg
 from benchmarks.server import CORES, allow_many_files
-from benchmarks.works import ALL, works
+from benchmarks.works import ALL, PARTS, works
 
 _STANDING = (standing.IMPORT, standing.REASSEMBLY, standing.SIZE)
 _PACKAGES = ("chatstream-sdk", "aiohttp", "orjson", "httpx", "httpx-sse", "openai", "uvloop")
@@ -34,8 +35,9 @@ def main() -> None:
     if unknown := set(wanted) - set(rows):
         sys.exit(f"no row {', '.join(sorted(unknown))}; there are {', '.join(rows)}")
     clients = options.clients.split(";") if options.clients else ALL
-    if unknown := set(clients) - set(ALL):
-        sys.exit(f"no client {', '.join(sorted(unknown))}; there are {'; '.join(ALL)}")
+    if unknown := set(clients) - {*ALL, *PARTS}:
+        known = "; ".join((*ALL, *PARTS))
+        sys.exit(f"no client {', '.join(sorted(unknown))}; there are {known}")
     runs = options.runs or (1 if options.quick else 5)
 
     began = time.monotonic()
@@ -47,6 +49,8 @@ def main() -> None:
             started = time.monotonic()
             if name in server_works:
                 work = server_works[name]
+                parts = (part for part in PARTS if part in clients)
+                work = replace(work, clients=(*work.clients, *parts))
                 outcome = run_work(work, clients, runs, Path(folder), _say, quick=options.quick)
             else:
                 row = next(row for row in _STANDING if row.name == name)

@@ -9,6 +9,7 @@ sees the chunk; chatstream tells the arrival itself. All ask for the same, usage
 from __future__ import annotations
 
 import codecs
+import functools
 import importlib.util
 import json
 import ssl
@@ -18,7 +19,19 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.works import ALL, BYTES, HTTPX, OPENAI, OPENAI_AIOHTTP, ORJSON, OURS, VLLM
+from benchmarks.works import (
+    ALL,
+    BYTES,
+    GATE_OPEN,
+    HTTPX,
+    OPENAI,
+    OPENAI_AIOHTTP,
+    ORJSON,
+    OURS,
+    PARTS,
+    STAMPED_BYTES,
+    VLLM,
+)
 
 now = time.perf_counter_ns
 
@@ -81,6 +94,15 @@ Tls = ssl.SSLContext | None
 
 
 @asynccontextmanager
+async def _gate_open(url: str, tls: Tls) -> AsyncIterator[Hear]:
+    from chatstream import phases
+
+    phases.Gate = functools.partial(phases.Gate, 1_000_000)  # type: ignore[assignment,misc]
+    async with _chatstream(url, tls) as hear:
+        yield hear
+
+
+@asynccontextmanager
 async def _chatstream(url: str, tls: Tls) -> AsyncIterator[Hear]:
     from chatstream import ChatSession
 
@@ -124,22 +146,40 @@ async def _aiohttp(tls: Tls) -> AsyncIterator[Any]:
 
 
 @asynccontextmanager
-async def _bytes_only(url: str, tls: Tls) -> AsyncIterator[Hear]:
-    async with _aiohttp(tls) as http:
+async def _stamped_bytes(url: str, _tls: Tls) -> AsyncIterator[Hear]:
+    import aiohttp
 
-        async def hear(ask: Ask, heard: Heard) -> None:
-            after = ask.after
-            heard.kept = parts = []
-            async with http.post(f"{url}/chat/completions", json=ask.body) as response:
-                response.raise_for_status()
-                async for data in response.content.iter_any():
-                    parts.append(data)
-                    if after is not None:
-                        heard.events += data.count(b"\n\n")
-                        if await after(heard):
-                            break
+    from chatstream import stamping_session_options
 
+    timeout = aiohttp.ClientTimeout(total=None)
+    async with (
+        aiohttp.ClientSession(**stamping_session_options(), timeout=timeout) as http,
+        _bytes_of(http, url) as hear,
+    ):
         yield hear
+
+
+@asynccontextmanager
+async def _bytes_only(url: str, tls: Tls) -> AsyncIterator[Hear]:
+    async with _aiohttp(tls) as http, _bytes_of(http, url) as hear:
+        yield hear
+
+
+@asynccontextmanager
+async def _bytes_of(http: Any, url: str) -> AsyncIterator[Hear]:
+    async def hear(ask: Ask, heard: Heard) -> None:
+        after = ask.after
+        heard.kept = parts = []
+        async with http.post(f"{url}/chat/completions", json=ask.body) as response:
+            response.raise_for_status()
+            async for data in response.content.iter_any():
+                parts.append(data)
+                if after is not None:
+                    heard.events += data.count(b"\n\n")
+                    if await after(heard):
+                        break
+
+    yield hear
 
 
 def read_bytes(heard: Heard) -> None:
@@ -359,6 +399,8 @@ CLIENTS = {
     HTTPX: _httpx_sse,
     OPENAI_AIOHTTP: _openai_aiohttp,
     OPENAI: _openai,
+    STAMPED_BYTES: _stamped_bytes,
+    GATE_OPEN: _gate_open,
 }
 
 _NEEDS = {
@@ -373,4 +415,4 @@ def missing(name: str) -> str | None:
     return next((m for m in _NEEDS.get(name, ()) if not importlib.util.find_spec(m)), None)
 
 
-assert set(ALL) == set(CLIENTS)  # noqa: S101 two lists of one thing
+assert {*ALL, *PARTS} == set(CLIENTS)  # noqa: S101 two lists of one thing

@@ -19,9 +19,10 @@ from typing import Any
 
 from benchmarks.clients import CLIENTS, After, Ask, Hear, Heard, read_bytes
 from benchmarks.server import allow_many_files, pin
-from benchmarks.works import BYTES, Work, works
+from benchmarks.works import BYTES, STAMPED_BYTES, Work, works
 
 MS = 1_000_000
+BYTES_CLIENTS = {BYTES, STAMPED_BYTES}
 LEAST_CPU = 0.3
 """CPU seconds of a measurement; less would hang on chance."""
 
@@ -32,7 +33,7 @@ class WrongError(Exception):
 
 def check(work: Work, heard: Heard, client: str) -> None:
     """Raise ``WrongError`` unless *heard* is the whole answer."""
-    if client == BYTES:
+    if client in BYTES_CLIENTS:
         read_bytes(heard)
     found = heard.text, heard.events, heard.usage
     wanted = work.text, work.events, not work.holds
@@ -41,7 +42,11 @@ def check(work: Work, heard: Heard, client: str) -> None:
             f"heard {found[0][-40:]!r} in {found[1:]}, expected {wanted[0][-40:]!r} in {wanted[1:]}"
         )
         raise WrongError(msg)
-    if work.truth and client != BYTES and not len(heard.sent) == len(heard.arrived) == work.tokens:
+    if (
+        work.truth
+        and client not in BYTES_CLIENTS
+        and not len(heard.sent) == len(heard.arrived) == work.tokens
+    ):
         msg = f"{len(heard.sent)} and {len(heard.arrived)} stamps, expected {work.tokens}"
         raise WrongError(msg)
 
@@ -79,7 +84,7 @@ async def measure(work: Work, client: str, hear: Hear) -> dict[str, Any]:
         figures = {"cpu": await meter}
     else:
         figures = {"cpu": cpu / work.streams * 1e6, "wall": wall}
-    if work.truth and client != BYTES:
+    if work.truth and client not in BYTES_CLIENTS:
         figures |= _truth(heards)
     figures["waited"] = waited
     figures["source"] = next((h.source for h in heards if h.source), None)

@@ -16,6 +16,11 @@ OURS = "chatstream"
 ALL = (OURS, BYTES, ORJSON, VLLM, HTTPX, OPENAI_AIOHTTP, OPENAI)
 STAMPING = tuple(name for name in ALL if name != BYTES)
 
+STAMPED_BYTES = "stamped bytes"
+GATE_OPEN = "gate open"
+PARTS = (STAMPED_BYTES, GATE_OPEN)
+"""chatstream with parts left out, to see what they cost; run only when asked for."""
+
 
 @dataclass(frozen=True)
 class Column:
@@ -111,16 +116,13 @@ _ERRORS = (
 )
 _ERRORS_NOTE = "gap, first: how far the client's stamps are off the server's, in ms"
 
-_PACED = Work(
-    name="paced",
-    title="Paced: 100 streams × 50 chunks/s, in the steady state",
-    columns=(_CPU, *_ERRORS, _WAITED),
+_TRUTH = Work(
+    name="truth",
+    title="Truth: 100 streams × 50 chunks/s, each chunk with the server's stamp",
+    columns=(*_ERRORS, _CPU, _WAITED),
     note=_ERRORS_NOTE,
-    goals=(
-        Goal("cpu", 1.25, BYTES),
-        Goal("gap_p99", 0.1, unit="ms"),
-    ),
-    ratios=(BYTES, ORJSON, OPENAI),
+    goals=(Goal("gap_p99", 0.1, unit="ms"),),
+    clients=STAMPING,
     truth=True,
     profile={"time_to_first_token": 0.05, "gap": 0.02},
     count_to=67,
@@ -130,17 +132,36 @@ _PACED = Work(
     window=(1.1, 1.4),
 )
 
+_BURST = Work(
+    name="burst",
+    title="Burst: one stream, 20,000 chunks as fast as they come",
+    columns=(Column("cpu", "µs/chunk"),),
+    goals=(Goal("cpu", 1.8, ORJSON), Goal("cpu", 1 / 15, OPENAI)),
+    ratios=(BYTES, ORJSON, OPENAI),
+    profile={"time_to_first_token": 0.0, "gap": 0.0},
+    count_to=10_000,
+)
+
 WORKS = (
-    Work(
-        name="burst",
-        title="Burst: one stream, 20,000 chunks as fast as they come",
-        columns=(Column("cpu", "µs/chunk"),),
-        goals=(Goal("cpu", 1.8, ORJSON), Goal("cpu", 1 / 15, OPENAI)),
-        ratios=(BYTES, ORJSON, OPENAI),
-        profile={"time_to_first_token": 0.0, "gap": 0.0},
-        count_to=10_000,
+    _BURST,
+    replace(
+        _BURST,
+        name="varied",
+        title="Burst of chunks that differ: each holds a stamp, which all but bytes only note",
+        goals=(),
+        truth=True,
     ),
-    _PACED,
+    replace(
+        _TRUTH,
+        name="paced",
+        title="Paced: 100 streams × 50 chunks/s, in the steady state",
+        columns=(_CPU, _WAITED),
+        note="",
+        goals=(Goal("cpu", 1.25, BYTES),),
+        ratios=(BYTES, ORJSON, OPENAI),
+        clients=ALL,
+        truth=False,
+    ),
     Work(
         name="short",
         title="Short answers: 1,000 streams × 5 tokens at once",
@@ -151,13 +172,12 @@ WORKS = (
         count_to=3,
         streams=1000,
     ),
+    _TRUTH,
     replace(
-        _PACED,
+        _TRUTH,
         name="tls",
-        title="Paced over TLS",
-        columns=(*_ERRORS, _CPU, _WAITED),
+        title="Truth over TLS",
         goals=(Goal("gap_p99", 0.5, unit="ms"),),
-        ratios=(),
         clients=(OURS, ORJSON, VLLM, OPENAI),
         tls=True,
     ),
@@ -222,6 +242,8 @@ _QUICK: dict[str, dict[str, Any]] = {
     "burst": {"title": "Burst: one stream, 4,000 chunks (quick)", "count_to": 2000},
     "paced": {"count_to": 50, "window": (1.0, 0.8)},
     "short": {"title": "Short answers: 300 streams × 5 tokens at once (quick)", "streams": 300},
+    "varied": {"title": "Burst of 4,000 chunks that differ (quick)", "count_to": 2000},
+    "truth": {"count_to": 50, "window": (1.0, 0.8)},
     "tls": {"count_to": 50, "window": (1.0, 0.8)},
     "opening": {"title": "Opening: 300 streams at once (quick)", "streams": 300},
     "memory": {"title": "Memory: 500 open streams of 12 chunks each (quick)", "streams": 500},
