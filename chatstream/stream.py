@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
+import warnings
 import weakref
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
@@ -202,8 +203,12 @@ class ChatStream:
         # What can be interrupted from outside, and why it was.
         self._scope: asyncio.Timeout | None = None
         self._expired: StreamTimeoutError | None = None
+        this = weakref.ref(self)  # or the timer would keep a stream that nobody else has
         self._watchdog = Watchdog(
-            self._timeouts, clock, call_later or _loop_call_later, self._on_expired
+            self._timeouts,
+            clock,
+            call_later or _loop_call_later,
+            lambda error: None if (stream := this()) is None else stream._on_expired(error),  # noqa: SLF001 its own
         )
 
     # --- Life ----------------------------------------------------------------
@@ -246,6 +251,17 @@ class ChatStream:
             self._leave(error)
         if self._body is not None:
             await self._body.release()  # which does nothing to a closed one
+
+    def __del__(self) -> None:
+        """Close the connection of a stream that was entered and never left."""
+        # __init__ may have raised before there was anything.
+        if not getattr(self, "_entered", False) or self._verdict is not None:
+            return
+        self._watchdog.stop()
+        if self._body is not None:
+            self._body.abort()
+            message = "a stream was dropped instead of closed"
+            warnings.warn(message, ResourceWarning, stacklevel=2, source=self)
 
     async def aclose(self) -> None:
         """End the stream now, also from another task: its loop ends quietly."""

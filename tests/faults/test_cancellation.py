@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import types
+import warnings
 import zlib
 from pathlib import Path
 
@@ -409,6 +410,26 @@ async def test_a_generator_that_is_dropped_closes_the_connection(peer):
         await until(lambda: peer.open == 0)
 
     assert (Verdict.CLOSED, "Hel") == (streams[0].verdict, streams[0].completion.text)
+
+
+@pytest.mark.parametrize("read", [0, 1])
+async def test_a_stream_that_is_dropped_closes_the_connection(peer, read):
+    """
+    K3: entered by hand and forgotten; its timer doesn't keep it, and its place is free.
+    """
+    async with ChatSession(peer.url, max_in_flight=1) as session:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            stream = await session.stream(ASK).__aenter__()
+            for _ in range(read):
+                await anext(aiter(stream))
+            del stream
+            gc.collect()
+        await until(lambda: peer.open == 0)
+        async with asyncio.timeout(GIVEN_UP), session.stream(ASK):
+            pass
+
+    assert [ResourceWarning] == [warning.category for warning in caught]
 
 
 async def test_a_stream_that_was_never_entered_leaves_nothing(peer):
