@@ -11,6 +11,21 @@ ApiKey = str | Callable[[], str | Awaitable[str]]
 """A key, or what gives one: asked before each attempt."""
 
 
+class Secret(str):
+    """A string that tools which show local variables don't show: its ``repr`` is stars."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+
+def is_secret(header: str) -> bool:
+    """Whether a header of this name carries a key."""
+    name = header.lower()
+    return name in {"authorization", "proxy-authorization", "cookie"} or "key" in name
+
+
 async def key_of(source: ApiKey | None) -> str | None:
     """Return the key, ``None`` or ``""`` if there is none; raise ``RequestError``.
 
@@ -19,8 +34,7 @@ async def key_of(source: ApiKey | None) -> str | None:
     failure = None
     if callable(source):
         try:
-            answer = source()
-            source = await answer if inspect.isawaitable(answer) else answer
+            source = await _asked(source)
         except Exception as error:  # noqa: BLE001 raised again, without what it may quote
             failure = RequestError("api_key", f"{type(error).__name__} from its callable", "a key")
     if failure is not None:
@@ -28,8 +42,10 @@ async def key_of(source: ApiKey | None) -> str | None:
     if source is None:
         return None
     if not isinstance(source, str):
-        raise RequestError("api_key", type(source).__name__, "str")
-    key = source.strip(" ")
+        kind, source = type(source).__name__, None
+        raise RequestError("api_key", kind, "str")
+    source = Secret(source)
+    key = Secret(source.strip(" "))
     if not key.isascii() or not key.isprintable() or " " in key:
         raise RequestError(
             "api_key", "a key with other characters", "printable ASCII without spaces"
@@ -37,22 +53,23 @@ async def key_of(source: ApiKey | None) -> str | None:
     return key
 
 
+async def _asked(source: Callable[[], str | Awaitable[str]]) -> str:
+    """Return what a callable gives, by itself: no variable of who goes on holds it bare."""
+    answer = source()
+    return await answer if inspect.isawaitable(answer) else answer
+
+
 def auth_headers(key: str | None, *, azure: bool, given: Mapping[str, str]) -> dict[str, str]:
     """Return the headers that carry *key*, unless the caller's own already do."""
     named = {name.lower() for name in given}
     if not key or "authorization" in named or "api-key" in named:
         return {}
-    return {"api-key": key} if azure else {"Authorization": f"Bearer {key}"}
+    return {"api-key": key} if azure else {"Authorization": Secret(f"Bearer {key}")}
 
 
 def secrets_in(headers: Mapping[str, str]) -> list[str]:
     """Return the values of headers that carry keys."""
-    return [
-        value.removeprefix("Bearer ")
-        for name, value in headers.items()
-        if name.lower() in {"authorization", "proxy-authorization", "cookie"}
-        or "key" in name.lower()
-    ]
+    return [Secret(v.removeprefix("Bearer ")) for name, v in headers.items() if is_secret(name)]
 
 
 def redact(error: Exception, secrets: Iterable[str]) -> None:

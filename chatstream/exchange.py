@@ -169,6 +169,7 @@ class Exchange:
         else:
             self._refusal = document
             error = status_error(body.info, document)
+        del document  # some servers quote a key back, and tracebacks may show variables
         self.redact(error)
         raise error
 

@@ -20,7 +20,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from chatstream.arrival import StampedResponse
-from chatstream.auth import ApiKey
+from chatstream.auth import ApiKey, Secret, is_secret
 from chatstream.completion import ChatCompletion
 from chatstream.errors import RequestError
 from chatstream.exchange import Endpoint, Exchange
@@ -80,6 +80,8 @@ class ChatSession:
             base_url = os.environ.get("OPENAI_BASE_URL") or DEFAULT_BASE_URL
         if api_key is None:
             api_key = os.environ.get("OPENAI_API_KEY")
+        if isinstance(api_key, str):
+            api_key = Secret(api_key)
         if max_in_flight is not None and max_in_flight < 1:
             raise RequestError("max_in_flight", str(max_in_flight), "1 or more, or None")
         self._endpoint = Endpoint(
@@ -386,7 +388,8 @@ def _checked_headers(parameter: str, headers: Mapping[str, str] | None) -> Mappi
             raise RequestError(parameter, "something else", "the names of headers")
         if not isinstance(value, str) or not _HEADER_VALUE.fullmatch(value):
             raise RequestError(f"{parameter}[{name!r}]", "something else", "str without line ends")
-    return CIMultiDict(headers or {})
+    given = (headers or {}).items()
+    return CIMultiDict((name, Secret(value) if is_secret(name) else value) for name, value in given)
 
 
 def _merged(headers: Mapping[str, str], others: Mapping[str, str]) -> Mapping[str, str]:
