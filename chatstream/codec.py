@@ -64,11 +64,16 @@ T = TypeVar("T")
 # --- Text to plain values ----------------------------------------------------
 
 
+_REFUSED: Any = object()
+
+
 def load(text: str | bytes) -> Any:
     """Read JSON text into plain values; raise ``DecodeError`` if it isn't JSON."""
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError:
+        value = _REFUSED
+    if value is _REFUSED:
         value = _load_tolerantly(text)
     # Nesting takes two characters a level: short texts need no look.
     if len(text) > 2 * MAX_NESTING and _too_deep(text, value):
@@ -104,12 +109,14 @@ def _load_tolerantly(text: str | bytes) -> Any:
         return _TOLERANT.decode(text)
     except json.JSONDecodeError as error:
         what = "the end" if error.pos >= len(text) else "something else"
-        at = f"{what} at character {error.pos} of {len(text)}"
-        raise DecodeError("$", "JSON", at) from None
+        seen = f"{what} at character {error.pos} of {len(text)}"
     except RecursionError:
-        raise DecodeError("$", "JSON", "nesting too deep to read") from None
+        seen = "nesting too deep to read"
     except ValueError as error:
-        raise DecodeError("$", "JSON", str(error)) from None
+        seen = str(error)
+    # Not in an except block: as its context our error would keep the other one,
+    # and with it the whole text.
+    raise DecodeError("$", "JSON", seen)
 
 
 def _too_deep(text: str | bytes, value: Any) -> bool:
