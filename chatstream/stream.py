@@ -236,8 +236,9 @@ class ChatStream:
                 self._fail(error)
                 raise
         except BaseException as error:
-            self._leave(error)
-            raise
+            # Closed from another task it ends quietly, also if its session was closed.
+            if self._leave(error) or not isinstance(error, RuntimeError):
+                raise
         return self
 
     async def __aexit__(
@@ -247,8 +248,7 @@ class ChatStream:
         traceback: TracebackType | None,
     ) -> None:
         """Free the connection, however the stream is left."""
-        if self._verdict is None:
-            self._leave(error)
+        self._leave(error)
         if self._body is not None:
             await self._body.release()  # which does nothing to a closed one
 
@@ -271,14 +271,17 @@ class ChatStream:
             self._leave(None)
             self._abort()
 
-    def _leave(self, error: BaseException | None) -> None:
-        """End a stream that the caller leaves before it is over."""
+    def _leave(self, error: BaseException | None) -> bool:
+        """End a stream that the caller leaves before it is over; false if it was over."""
+        if self._verdict is not None:
+            return False
         verdict = self._collector.verdict
         if verdict is Verdict.TRUNCATED or not self._collector.finish_reasons:
             cancelled = isinstance(error, asyncio.CancelledError)
             verdict = Verdict.CANCELLED if cancelled else Verdict.CLOSED
             self._abort()
         self._end(verdict)
+        return True
 
     def _end(self, verdict: Verdict) -> None:
         """Settle how the stream ended, and tell the observers."""
@@ -575,8 +578,9 @@ class ChatStream:
         expired, self._expired = self._expired, None
         if expired is not None and self._attempts and self._attempts[-1].error is None:
             self._attempts[-1].failed(expired)
-            if self._body is not None:  # it may have been opened at the last moment
-                self._body.abort()
+        late = expired is not None or self._verdict is not None
+        if late and self._body is not None:  # it may have been opened at the last moment
+            self._body.abort()
         return expired
 
     def _rest(self) -> None:

@@ -145,6 +145,33 @@ async def linger(stream):
         return Played(stream, [event async for event in stream], None)
 
 
+@pytest.mark.parametrize("limit", [None, 1])
+async def test_closing_a_session_at_any_moment(silent, limit):
+    """
+    K5: in whatever turn of the loop, until there is an answer: one end, and it's quiet.
+    """
+    for turns in range(200):
+        ended = MemoryRecorder()
+        options = {"observers": [ended], "max_in_flight": limit}
+        session = ChatSession(silent.base_url, **options)
+        stream = session.stream(ASK)
+        reading = asyncio.create_task(read(stream))
+        await asyncio.sleep(0)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        begun = stream.completion.text
+        await session.aclose()
+        async with asyncio.timeout(GIVEN_UP):
+            played = await reading
+        await until(lambda: silent.open == 0)
+        assert (None, Verdict.CLOSED) == (played.error, stream.verdict)
+        assert {Verdict.CLOSED: 1} == ended.outcomes
+        if begun:
+            break
+
+    assert "Hi" == begun
+
+
 # --- Loops, threads, processes --------------------------------------------------------------
 
 
