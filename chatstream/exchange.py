@@ -289,6 +289,8 @@ class HTTPBody:
             return self._arrivals.take()
         except (aiohttp.ClientError, HttpProcessingError, OSError) as error:
             failure = _interruption(error)
+        except RuntimeError:  # so aiohttp says that its session was closed meanwhile
+            failure = InterruptedStreamError(0, "connection closed")
         raise failure
 
     def wait(self) -> Awaitable[None] | None:

@@ -172,6 +172,29 @@ async def test_closing_a_session_at_any_moment(silent, limit):
     assert "Hi" == begun
 
 
+@pytest.mark.parametrize("stamped", [True, False])
+async def test_closing_the_callers_own_session_under_a_stream(raw_server, wire, stamped):
+    """
+    K5: it is the caller's to close, but not without an error of ours.
+    """
+
+    async def answer(connection):
+        await connection.request()
+        await connection.send(wire.STREAM_HEAD + wire.http_chunk(frame(chunk("Hi"))))
+        await connection.gone()
+
+    raw = await raw_server(answer)
+    http = aiohttp.ClientSession(**(stamping_session_options() if stamped else {}))
+    async with ChatSession(raw.base_url, http=http, retry=ONCE) as session:
+        with pytest.raises(ChatStreamError) as caught:  # noqa: PT012 the loop is what is tested
+            async with session.stream(ASK) as stream:
+                await anext(aiter(stream))
+                await http.close()
+                await stream.collect()
+
+    assert "Hi" == caught.value.partial.text
+
+
 # --- Loops, threads, processes --------------------------------------------------------------
 
 
