@@ -3,7 +3,11 @@
 import asyncio
 import contextlib
 import json
+import os
 import pickle
+import subprocess
+import sys
+import textwrap
 import traceback
 
 from attrs import define
@@ -41,6 +45,24 @@ def chunk(*choices, **envelope):
 
 STOP = chunk(said(finish_reason="stop"))
 DONE = "[DONE]"
+
+
+async def until(condition):
+    """Return when *condition* is true, of what tells no event of its own: sockets, tasks."""
+    async with asyncio.timeout(GIVEN_UP):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0)
+
+
+async def child(code, *arguments, **environment):
+    """Run *code* in a process of its own, in which every warning is shown."""
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-W", "always", "-c", textwrap.dedent(code), *arguments),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "COVERAGE_PROCESS_START": "", **environment},
+    )
 
 
 @define

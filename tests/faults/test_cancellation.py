@@ -2,11 +2,8 @@
 
 import asyncio
 import gc
-import os
 import signal
-import subprocess
 import sys
-import textwrap
 import types
 import warnings
 import zlib
@@ -16,7 +13,7 @@ import pytest
 
 from chatstream import ChatSession, IdleTimeoutError, RetryPolicy, Timeouts, Verdict
 
-from .acts import ASK, DONE, GIVEN_UP, STOP, chunk, frame
+from .acts import ASK, DONE, GIVEN_UP, STOP, child, chunk, frame, until
 
 # --- The torture ---------------------------------------------------------------------
 
@@ -86,12 +83,6 @@ class Peer:
             writer.close()
             self.open -= 1
             self.tasks.discard(asyncio.current_task())
-
-
-async def until(condition):
-    async with asyncio.timeout(GIVEN_UP):
-        while not condition():  # noqa: ASYNC110 sockets and descriptors tell no event
-            await asyncio.sleep(0)
 
 
 @types.coroutine
@@ -347,17 +338,6 @@ INTERRUPTED = """
         [stream] = streams
         print("interrupted", stream.verdict, stream.completion.text)
 """
-
-
-async def child(code, *arguments, **environment):
-    """Run *code* in a process of its own, in which every warning is shown."""
-    return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-X", "dev", "-c", textwrap.dedent(code), *arguments),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=os.environ | environment,
-    )
 
 
 async def test_an_interrupt_from_the_keyboard(peer):

@@ -1,24 +1,19 @@
-"""What callers do to streams and sessions, over sockets: rows K4 to K13, K19 and K25 of the faults."""
+"""What callers do to streams and sessions: rows K4 to K7, K9 and K12 of the faults."""
 
 import asyncio
 import gc
-import math
-import os
-import sys
+import json
+import socket
 import threading
-from pathlib import Path
+import time
 
 import aiohttp
 import pytest
-from yarl import URL
 
 from chatstream import (
     ChatSession,
     ChatStreamError,
-    ConnectTimeoutError,
-    RequestError,
     RetryPolicy,
-    ServerError,
     Timeouts,
     TotalTimeoutError,
     Verdict,
@@ -26,10 +21,8 @@ from chatstream import (
 )
 from chatstream.marks import percentile
 from chatstream.observers.memory import MemoryRecorder
-from chatstream.sockets import stamped_socket
-from chatstream.testing import Profile, SimulatedServer
 
-from .acts import ASK, DONE, GIVEN_UP, ONCE, STOP, Played, chunk, frame, read
+from .acts import ASK, DONE, GIVEN_UP, ONCE, STOP, Played, child, chunk, frame, read, until
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
 
@@ -48,12 +41,6 @@ async def silent(raw_server):
     raw = await raw_server(answer)
     raw.open = 0
     return raw
-
-
-async def until(condition):
-    async with asyncio.timeout(GIVEN_UP):
-        while not condition():  # noqa: ASYNC110 sockets tell no event
-            await asyncio.sleep(0)
 
 
 # --- Closing ----------------------------------------------------------------------------
@@ -289,3 +276,258 @@ def test_a_stream_that_is_read_on_another_loop(answering):
         runner.run(stream.aclose())
         runner.run(session.aclose())
     assert stream.verdict is not Verdict.CANCELLED
+
+
+FORKED = """
+    import asyncio, os, sys, warnings
+    from chatstream import ChatSession
+
+    warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads
+
+    async def hi():
+        async with session.stream(model="m", messages=[{"role": "user", "content": "x"}]) as stream:
+            return (await stream.collect()).text
+
+    async def main():
+        said = [await hi()]
+        if not (process := os.fork()):
+            try:
+                asyncio.run(hi())
+            except RuntimeError as error:
+                print(error, flush=True)
+            os._exit(0)
+        os.waitpid(process, 0)
+        said.append(await hi())
+        return said
+
+    session = ChatSession(sys.argv[1])
+    print(*asyncio.run(main()), flush=True)
+    if not (process := os.fork()):  # its loop is closed: a new one will do
+        print(asyncio.run(hi()), flush=True)
+        asyncio.run(session.aclose())
+        os._exit(0)
+    os.waitpid(process, 0)
+    asyncio.run(session.aclose())
+"""
+
+
+async def test_after_a_fork(answering):
+    """
+    K6: inside a running loop the session stays with its parent; after it, both may go on.
+    """
+    process = await child(FORKED, answering)
+    said, complaints = await process.communicate()
+
+    assert b"" == complaints
+    [misuse, parent, forked] = said.decode().splitlines()
+    assert "belongs to another event loop" in misuse
+    assert ("Hi Hi", "Hi") == (parent, forked)
+
+
+# --- Observers ----------------------------------------------------------------------------
+
+
+class Hook:
+    """An observer that does something in each of its calls."""
+
+    def __init__(self, act):
+        self.act = act
+        self.calls = []
+
+    def stream_started(self, start):
+        self._called("started")
+
+    def first_token(self, start, time_to_first_token):
+        self._called("first_token")
+
+    def stream_ended(self, report):
+        self._called("ended")
+
+    def _called(self, name):
+        self.calls.append(name)
+        self.act(name)
+
+
+def raising(error):
+    def act(_):
+        raise error
+
+    return act
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), asyncio.CancelledError(), RecursionError()])
+async def test_a_hook_that_raises(raw_server, wire, caplog, error):
+    """
+    K7: counted, logged once, without its words; stream and other hooks are unharmed.
+    """
+    raw = await raw_server(wire.always(wire.response(wire.ANSWER)))
+    bad, good, recorder = Hook(raising(error)), Hook(lambda _: None), MemoryRecorder()
+    observers = [bad, good, recorder]
+    async with ChatSession(raw.base_url, observers=observers) as session:
+        played = await read(session.stream(ASK))
+
+    assert (None, "Hi") == (played.error, played.text)
+    assert ["started", "first_token", "ended"] == bad.calls == good.calls
+    assert 3 == played.stream._observer_failures
+    assert 2 == recorder.reports[0].observer_failures
+    assert 1 == sum(record.name == "chatstream" for record in caplog.records)
+    assert 1 == raw.connections
+
+
+async def test_a_hook_that_cancels(silent):
+    """
+    K7: the task that reads is cancelled, as by anyone else who has a hand on it.
+    """
+    hook = Hook(lambda name: name == "first_token" and asyncio.current_task().cancel())
+    async with ChatSession(silent.base_url, observers=[hook]) as session:
+        stream = session.stream(ASK)
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.create_task(read(stream))
+        await until(lambda: silent.open == 0)
+
+    assert (Verdict.CANCELLED, "Hi") == (stream.verdict, stream.completion.text)
+    assert ["started", "first_token", "ended"] == hook.calls
+
+
+async def test_a_hook_that_comes_back(silent):
+    """
+    K7: it looks into its stream, closes it from inside, and starts another: no second end.
+    """
+
+    def act(name):
+        seen.append((name, stream.completion.text, stream.report.verdict))
+        if name != "started":
+            with pytest.raises(StopIteration):
+                stream.aclose().send(None)
+        if name == "ended":
+            others.append(asyncio.ensure_future(read(session.stream(ASK, observers=[]))))
+
+    seen, others, hook = [], [], Hook(act)
+    session = ChatSession(silent.base_url)
+    async with session:
+        stream = session.stream(ASK, observers=[hook])
+        played = await read(stream)
+        await until(lambda: silent.open == 1 and others)
+        await until(lambda: silent.connections == 2)
+    [other] = others
+    await other
+
+    assert (None, "Hi", 1) == (played.error, played.text, len(played.events))
+    assert ["started", "first_token", "ended"] == hook.calls
+    assert [
+        ("started", "", Verdict.TRUNCATED),
+        ("first_token", "Hi", Verdict.TRUNCATED),
+        ("ended", "Hi", Verdict.CLOSED),
+    ] == seen
+
+
+def test_a_hook_that_blocks(raw_server_apart):
+    """
+    K7: its time is told, and is in no gap between the chunks, which come meanwhile.
+    """
+    port, released = raw_server_apart
+
+    def act(name):
+        if name == "first_token":
+            released.write(b"go")
+            released.flush()
+            released.read(1)  # the rest has been sent; the loop stood still
+
+    async def main():
+        async with ChatSession(f"http://127.0.0.1:{port}/v1", observers=[Hook(act)]) as session:
+            return await read(session.stream(ASK))
+
+    played = asyncio.run(main())
+    report = played.stream.report
+
+    assert (None, "123") == (played.error, played.text)
+    assert report.observer_time > sum(report.inter_chunk_latencies)
+    assert report.observer_time > 0.1
+
+
+@pytest.fixture
+def raw_server_apart():
+    """A server in a thread that sends three tokens, two of them while the client's loop is held."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    ours, theirs = socket.socketpair()
+
+    def serve():
+        connection, _ = listening.accept()
+        with connection, ours:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection.recv(65536)
+            connection.sendall(HEAD + frame(chunk("1")))
+            ours.recv(2)
+            connection.sendall(frame(chunk("2")))
+            connection.sendall(frame(chunk("3")) + frame(STOP) + frame(DONE))
+            time.sleep(0.2)  # the hook is what takes so long
+            ours.send(b"!")
+            connection.recv(1)  # a FIN would be merged with what waits, and move its stamp
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    with theirs, theirs.makefile("rwb") as held:
+        yield listening.getsockname()[1], held
+    thread.join()
+    listening.close()
+
+
+# --- A caller who does nothing ------------------------------------------------------------------
+
+
+async def test_a_consumer_who_never_iterates(raw_server):
+    """
+    K9: what comes is bounded by the buffers, and the total time ends it.
+    """
+
+    async def flood(connection):
+        await connection.request()
+        await connection.send(HEAD)
+        try:
+            while True:
+                await connection.send(frame(chunk("x" * 65536)))
+                raw.sent += 65536
+        except ConnectionError:
+            closed.set()
+
+    closed = asyncio.Event()
+    raw = await raw_server(flood)
+    raw.sent = 0
+    session = ChatSession(raw.base_url, timeouts=Timeouts(total=0.3), retry=ONCE)
+    async with asyncio.timeout(GIVEN_UP), session, session.stream(ASK) as stream:
+        await closed.wait()
+        with pytest.raises(TotalTimeoutError):
+            await stream.collect()
+
+    assert Verdict.TIMEOUT is stream.verdict
+    assert raw.sent < 32 * 1024 * 1024  # what kernels hold; without bounds it'd be all
+    assert raw.connections == 1
+
+
+# --- Figures of next to nothing -------------------------------------------------------
+
+
+@pytest.mark.parametrize("tokens", [0, 1, 2, 50])
+async def test_figures_of_few_tokens_and_equal_stamps(raw_server, wire, tokens):
+    """
+    K12: no sample, one, and many that came in one read: no negative gap, and defined percentiles.
+    """
+    body = frame(chunk("x")) * tokens + frame(STOP) + frame(DONE)
+    raw = await raw_server(wire.response(body))
+    recorder = MemoryRecorder()
+    async with ChatSession(raw.base_url, observers=[recorder]) as session:
+        await read(session.stream(ASK))
+    [report] = recorder.reports
+    gaps = report.inter_chunk_latencies
+    percentiles = recorder.percentiles(shares=(0, 0.5, 0.99, 1))
+
+    assert max(0, tokens - 1) == len(gaps)
+    assert all(gap >= 0 for gap in gaps)
+    for share, value in percentiles["inter_chunk_latency"].items():
+        assert value == percentile(gaps, share)
+        assert (value is None) == (tokens < 2)
+    for value in percentiles["time_to_first_token"].values():
+        assert value == report.time_to_first_token
+        assert (value is None) == (tokens == 0)
+    assert "verdict" in str(report)
+    json.dumps(report.to_dict(), allow_nan=False)
