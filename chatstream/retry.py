@@ -48,7 +48,10 @@ class RetryPolicy:
         Raises *failure*, which ended the last of those, if none is allowed, or
         the error of the last one.
         """
-        import stamina  # noqa: PLC0415 a tenth of our import, for the few that fail
+        try:
+            import stamina  # noqa: PLC0415 a tenth of our import, for the few that fail
+        except OSError:  # no descriptor is left to read it with: that is what failed
+            raise failure from None
 
         last: ChatStreamError | None = failure
         tries = stamina.retry_context(

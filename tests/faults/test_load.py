@@ -107,6 +107,27 @@ CROWD = """
 """
 
 
+@pytest.mark.parametrize("limit", [0, 100])
+async def test_more_streams_than_descriptors(limit):
+    """
+    K10: 1,000 streams and 256 descriptors: each ends, with a typed error or the answer, and
+    the session serves on; with ``max_in_flight`` all have their answer.
+    """
+    async with SimulatedServer(Profile(time_to_first_token=0.05, gap=0)) as server:
+        process = await child(CROWD, server.base_url, str(limit))
+        printed, complaints = await process.communicate()
+
+    assert b"" == complaints
+    ends, again, tasks = json.loads(printed)
+    whole = "finished 1, 2, 3"
+    assert (1000, whole, 1) == (sum(ends.values()), again, tasks)
+    if limit:
+        assert {whole: 1000} == ends
+    else:
+        assert {whole, "ConnectError"} == {whole if e == whole else e.split()[0] for e in ends}
+        assert any("Too many open files" in end for end in ends)
+
+
 @pytest.fixture
 async def narrow():
     """A caller's own HTTP session with one connection."""
