@@ -23,7 +23,7 @@ from chatstream import (
 from chatstream.observers.log import LogObserver
 from chatstream.observers.memory import MemoryRecorder
 
-from .acts import ASK, DONE, KEY, ONCE, PROMPT, STOP, chunk, frame, shown_of
+from .acts import ASK, DONE, KEY, ONCE, PROMPT, STOP, child, chunk, frame, shown_of
 
 OUTPUT = "canary output: it is blue"
 
@@ -211,3 +211,76 @@ async def test_no_figure_shows_the_prompt_or_the_answer(raw_server, answering, c
     for text in shown:
         for secret in (PROMPT, OUTPUT, KEY):
             assert secret not in text
+
+
+# --- The environment ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("asked_for", [False, True])
+async def test_proxies_and_netrc_of_the_environment(
+    raw_server, wire, monkeypatch, tmp_path, asked_for
+):
+    """
+    K24: a proxy would see the key, .netrc would replace it: ignored unless asked for.
+    """
+
+    async def note(connection):
+        while (request := await connection.request()) is not None:
+            seen.append(request)
+            await connection.send(wire.response(wire.ANSWER))
+
+    seen = []
+    proxy = await raw_server(note)
+    server = await raw_server(note)
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login me password hidden\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, proxy.origin)
+    options = {"trust_env": True} if asked_for else {}
+    async with ChatSession(server.base_url, **options) as session:
+        await streamed(session)
+    [request] = seen
+
+    assert int(asked_for) == proxy.connections
+    assert int(not asked_for) == server.connections
+    assert asked_for == ("Authorization: Basic bWU6aGlkZGVu" in request.head)
+
+
+TRUSTING = """
+    import asyncio, sys
+    from chatstream import ChatSession, ConnectError, RetryPolicy
+
+    async def main():
+        async with ChatSession(sys.argv[1], "k", retry=RetryPolicy(1)) as session:
+            async with session.stream(
+                model="m", messages=[{"role": "user", "content": "x"}]
+            ) as stream:
+                print((await stream.collect()).text)
+
+    try:
+        asyncio.run(main())
+    except ConnectError as error:
+        print(error.reason, error.retryable)
+"""
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+async def test_the_environments_authorities(  # noqa: PLR0917
+    raw_server, wire, authority, server_tls, tmp_path, trusted
+):
+    """
+    K24: SSL_CERT_FILE is honoured, and SSLKEYLOGFILE harms nothing.
+    """
+    body = wire.response(frame(chunk("Hi")) + frame(STOP) + frame(DONE))
+    raw = await raw_server(wire.always(body), tls=server_tls)
+    path = tmp_path / "authority.pem"
+    authority.cert_pem.write_to_path(path)
+    environment = {"SSLKEYLOGFILE": str(tmp_path / "keys")}
+    if trusted:
+        environment["SSL_CERT_FILE"] = str(path)
+    process = await child(TRUSTING, raw.base_url, **environment)
+    printed, complaints = await process.communicate()
+
+    assert (b"Hi\n" if trusted else b"tls False\n", b"") == (printed, complaints)
