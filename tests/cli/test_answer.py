@@ -50,7 +50,7 @@ def test_halves_of_a_character_wait_for_each_other(hear):
 @pytest.mark.parametrize("options", [(), ("--timings",), ("--json",), ("--show-reasoning",)])
 def test_no_display_lets_a_control_through(hear, options):
     """
-    Neither in the text, nor cut over many chunks, nor in a name, in reasoning, or a refusal.
+    K16: neither in the text, nor cut over many chunks, nor in a name, reasoning, or a refusal.
     """
     call = {"index": 0, "id": HOSTILE, "function": {"name": HOSTILE, "arguments": HOSTILE}}
     events = [

@@ -225,6 +225,9 @@ def test_json_reports_a_failure_too(run, serve):
 
 @pytest.mark.parametrize("options", [(), ("--timings",), ("--json",)])
 def test_ctrl_c_stops_the_answer_and_keeps_the_text(child, serve, options):
+    """
+    K16: status 130, and no traceback.
+    """
     server = serve(event({"content": "Hello"}), hold=True)
     process = child("chat", "hi", "--base-url", server.url, *options)
     begun = "" if "--json" in options else process.stdout.read(5)

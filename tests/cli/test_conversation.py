@@ -180,11 +180,23 @@ def test_a_conversation_at_a_terminal(terminal):
     assert 0 == user.process.wait()
 
 
-def test_a_terminal_is_not_controlled(terminal):
-    user = terminal("chat", "--simulate", "--preset", "instant", "say", "a\x1b]0;title\x07b\rc")
-    shown = user.until("c\r\n")
+@pytest.mark.parametrize(
+    ("shown", "text"),
+    [
+        ("a␛]0;title␇b␍c", "a\x1b]0;title\x07b\rc"),
+        ("a␛]52;c;aGk=␇c", "a\x1b]52;c;aGk=\x07c"),
+        ("a\ufffd31mb\ufffdc", "a\x9b31mb\x85c"),
+        ("a\ufffdb\ufffdc", "a\u202eb\u2066c"),
+    ],
+    ids=["title", "clipboard", "C1", "bidi"],
+)
+def test_a_terminal_is_not_controlled(terminal, shown, text):
+    """
+    K16: escape sequences, C1, CR and bidirectional controls are shown, not obeyed.
+    """
+    user = terminal("chat", "--simulate", "--preset", "instant", "say", text)
 
-    assert "a␛]0;title␇b␍c\r\n" == shown
+    assert f"{shown}\r\n" == user.until("c\r\n")
     assert 0 == user.process.wait()
 
 

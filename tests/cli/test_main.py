@@ -110,7 +110,7 @@ def test_another_missing_module_is_no_excuse(run, monkeypatch):
 
 def test_a_closed_pipe_ends_quietly(child):
     """
-    As with ``| head``: status 141, no traceback, and no word at the interpreter's end.
+    K16: as with ``| head``: status 141, no traceback, and no word at the interpreter's end.
     """
     process = child("chat", "--simulate", "--preset", "instant", "--timings", "count", "to", "9000")
     first = process.stdout.readline()
@@ -131,7 +131,7 @@ def test_a_full_disk_is_one_line(child):
 
 def test_a_closed_stdout_is_no_fault(child):
     """
-    A service may start us with ``>&-``; Python has no stdout then.
+    K16: a service may start us with ``>&-``; Python has no stdout then.
     """
     script = f'exec "{sys.executable}" -m chatstream chat --simulate --preset instant hi >&-'
     done = subprocess.run(["sh", "-c", script], capture_output=True, env=os.environ, check=False)

@@ -227,13 +227,18 @@ async def hi(session):
     return stream.completion.text
 
 
-def test_one_loop_after_another(answering):
+@pytest.mark.parametrize("limit", [None, 1])
+def test_one_loop_after_another(answering, limit):
     """
     K6: a session made at import time sees several ``asyncio.run``; what was open went with them.
     """
-    session = ChatSession(answering)
 
-    assert ["Hi"] * 3 == [asyncio.run(hi(session)) for _ in range(3)]
+    async def three():
+        return await asyncio.gather(*(hi(session) for _ in range(3)))
+
+    session = ChatSession(answering, max_in_flight=limit)
+
+    assert [["Hi"] * 3] * 3 == [asyncio.run(three()) for _ in range(3)]
     asyncio.run(session.aclose())
     gc.collect()
 
