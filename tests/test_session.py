@@ -142,30 +142,6 @@ async def test_an_async_callable_key(server):
     assert "Bearer sk-async" == server.requests[0].headers["authorization"]
 
 
-async def test_a_callable_key_that_raises_is_not_quoted_and_nothing_is_sent(server, canary):
-    def key():
-        raise LookupError(canary.key)
-
-    async with ChatSession(server.base_url, key) as session:
-        for ending in (ask(session), session.create(ASK)):
-            with pytest.raises(RequestError, match="LookupError") as caught:
-                await ending
-            assert caught.value.__cause__ is caught.value.__context__ is None
-            assert canary.key not in str(caught.value)
-
-    assert 0 == server.connections
-
-
-@pytest.mark.parametrize("key", ["sk\r\nx: y", "sk-é", "sk 1", "sk-\x00"])
-async def test_a_key_that_fits_no_header_is_refused_unseen(server, key):
-    async with ChatSession(server.base_url, key) as session:
-        with pytest.raises(RequestError) as caught:
-            await ask(session)
-
-    assert key not in str(caught.value) + repr(caught.value)
-    assert 0 == server.connections
-
-
 @pytest.mark.parametrize(
     ("given", "base"),
     [
@@ -963,31 +939,6 @@ def test_proxies_that_are_refused(url):
     assert "canary" not in str(caught.value)
 
 
-async def test_proxies_and_netrc_of_the_environment_are_ignored(
-    server, raw_server, wire, monkeypatch, tmp_path
-):
-    """
-    A proxy would see the key; .netrc would replace it.
-    """
-    proxy = await raw_server(wire.response(wire.ANSWER))
-    netrc = tmp_path / "netrc"
-    netrc.write_text("machine 127.0.0.1 login me password hidden\n")
-    netrc.chmod(0o600)
-    monkeypatch.setenv("NETRC", str(netrc))
-    monkeypatch.setenv("HTTP_PROXY", proxy.origin)
-    monkeypatch.setenv("http_proxy", proxy.origin)
-    async with ChatSession(server.base_url) as session:
-        await ask(session)
-    async with ChatSession(server.base_url, trust_env=True) as session:
-        await ask(session)
-
-    assert 1 == len(server.requests)
-    assert "authorization" not in server.requests[0].headers
-    [through] = proxy.requests
-    assert through.line.startswith(f"POST {server.base_url}")
-    assert "Basic bWU6aGlkZGVu" in through.head
-
-
 # --- TLS ----------------------------------------------------------------------------------------
 
 
@@ -1058,47 +1009,6 @@ async def test_the_callers_own_session_closed_by_the_caller(server):
 # --- The life of a session -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("limit", [None, 1])
-def test_one_session_in_two_loops_one_after_the_other(limit):
-    """
-    Made at import time, a session has no loop yet, and may see several.
-    """
-
-    async def main():
-        profile = Profile.preset("instant")
-        async with SimulatedServer(profile, port=port) as server:
-            ports.append(server.port)
-            session = sessions[0] if sessions else ChatSession(server.base_url, max_in_flight=limit)
-            sessions[:] = [session]
-            streams = await asyncio.gather(ask(session), ask(session), ask(session))
-            assert {"finished"} == {str(stream.verdict) for stream in streams}
-            if len(ports) == 2:
-                await session.aclose()
-
-    sessions, ports, port = [], [], 0
-    asyncio.run(main())
-    port = ports[0]
-    asyncio.run(main())
-    gc.collect()
-
-
-def test_a_session_belongs_to_one_loop_at_a_time():
-    async def main():
-        async with SimulatedServer(Profile.preset("instant")) as server:
-            session = ChatSession(server.base_url)
-            await ask(session)
-
-            def elsewhere():
-                with pytest.raises(RuntimeError, match="another event loop"):
-                    asyncio.run(ask(session))
-
-            await asyncio.to_thread(elsewhere)
-            await ask(session)
-            await session.aclose()
-
-    asyncio.run(main())
-
-
 def test_a_session_that_was_never_used_leaves_nothing_open():
     session = ChatSession("http://127.0.0.1/v1")
     asyncio.run(session.aclose())
@@ -1135,50 +1045,6 @@ async def test_who_waits_for_a_closed_session_hears_of_it(server):
             await waiting
 
     assert 1 == len(server.requests)
-
-
-async def test_closing_a_session_ends_its_streams(server):
-    """
-    A service shuts down: whoever iterates gets what there is, not an error.
-    """
-    server.profile = Profile(time_to_first_token=0, gap=60)
-    session = ChatSession(server.base_url, retry=ONCE)
-    first = asyncio.Event()
-    events = []
-
-    async def read(stream):
-        async with stream:
-            async for event in stream:
-                events.append(event)
-                if event.content:
-                    first.set()
-
-    stream = session.stream(ASK)
-    task = asyncio.create_task(read(stream))
-    await first.wait()
-    await session.aclose()
-    async with asyncio.timeout(5):
-        await task
-        await server.until(lambda s: s.open_connections == 0)
-
-    assert Verdict.CLOSED is stream.verdict
-    assert "1" == stream.completion.choices[0].message.content
-
-
-async def test_closing_a_session_while_a_stream_is_opened(server):
-    server.profile = Profile(time_to_headers=60)
-    session = ChatSession(server.base_url, retry=ONCE)
-    stream = session.stream(ASK)
-    task = asyncio.create_task(stream.__aenter__())
-    await server.until(lambda s: s.open_streams == 1)
-    await session.aclose()
-    async with asyncio.timeout(5):
-        await asyncio.wait([task])
-        await server.until(lambda s: s.open_connections == 0)
-
-    assert Verdict.CLOSED is stream.verdict
-    assert [] == [event async for event in stream]
-    await stream.aclose()
 
 
 async def test_a_session_forgets_streams_that_are_over(session):
