@@ -12,7 +12,15 @@ import traceback
 
 from attrs import define
 
-from chatstream import ChatSession, ChatStream, ChatStreamError, RetryPolicy, Verdict, to_dict
+from chatstream import (
+    ChatSession,
+    ChatStream,
+    ChatStreamError,
+    RetryPolicy,
+    Timeouts,
+    Verdict,
+    to_dict,
+)
 
 KEY = "sk-canary-0123456789"
 PROMPT = "canary prompt: the colour of secrets"
@@ -118,7 +126,8 @@ class Player:
 
         raw = await self.raw_server(answer)
         before = asyncio.all_tasks()
-        async with ChatSession(raw.base_url, KEY, retry=ONCE) as session:
+        in_time = Timeouts(first_token=GIVEN_UP, idle=GIVEN_UP)
+        async with ChatSession(raw.base_url, KEY, retry=ONCE, timeouts=in_time) as session:
             played = await read(session.stream(ASK, **params))
             typed = await read(session.stream(ASK, **params), ChatStream.events)
             if ends:
