@@ -11,9 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from chatstream import ChatSession, IdleTimeoutError, RetryPolicy, Timeouts, Verdict
+from chatstream import ChatSession, IdleTimeoutError, RetryPolicy, Timeouts, Verdict, exchange
 
 from .acts import ASK, DONE, GIVEN_UP, STOP, child, chunk, frame, until
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch):
+    """Wait long for the end of a body: who is left early doesn't wait for it at all."""
+    monkeypatch.setattr(exchange, "DRAIN_TIMEOUT", 60)
+
 
 # --- The torture ---------------------------------------------------------------------
 
