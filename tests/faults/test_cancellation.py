@@ -253,8 +253,9 @@ def test_cancellation_passes_wherever_a_stream_waits(name, late, runner, server_
 
 
 @pytest.fixture
-async def peer():
-    """Two events, then silence."""
+async def peer(monkeypatch):
+    """Two events, then silence; nobody may wait for more of the body."""
+    monkeypatch.setattr(exchange.HTTPBody, "document", lambda _: asyncio.sleep(60))
     async with Peer([framed(*ANSWER, end=False)]) as peer:
         yield peer
 
