@@ -371,7 +371,7 @@ class Untapped:
     async def _next(self) -> None:
         try:
             data = await self._content.readany()
-        except (aiohttp.ClientError, HttpProcessingError, OSError) as error:
+        except (aiohttp.ClientError, HttpProcessingError, OSError, RuntimeError) as error:
             self._failure = error
         else:
             self._reads = [Read(data, self._clock(), merged=True)] if data else []
