@@ -23,6 +23,7 @@ is so slow that aiohttp stops reading, bytes wait in the kernel.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -187,8 +188,10 @@ class Tap(asyncio.Protocol):
     def detach(self) -> None:
         """Give the transport back to aiohttp, if nobody else stands there by now."""
         self._detached = True
-        if self._transport.get_protocol() is self:
-            self._transport.set_protocol(self._inner)
+        # A TLS transport of asyncio that was closed twice has forgotten its protocol.
+        with contextlib.suppress(AttributeError):
+            if self._transport.get_protocol() is self:
+                self._transport.set_protocol(self._inner)
         self._wake()
 
     # --- What the transport calls --------------------------------------------

@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 from aiohttp.http_exceptions import HttpProcessingError
 
-from chatstream import ChatSession, RetryPolicy, stamping_session_options
+from chatstream import ChatSession, InterruptedStreamError, RetryPolicy, stamping_session_options
 from chatstream import arrival as module
 from chatstream.arrival import FEW_UNREAD, Read, Tap, arrivals_of, read
 from chatstream.report import ArrivalSource
@@ -312,6 +312,30 @@ async def test_taps_do_not_pile_up(server):
             await response.read()
 
     assert 1 == server.connections
+
+
+async def test_a_tap_lets_go_of_a_tls_connection_that_was_cut(
+    raw_server, wire, server_tls, client_tls
+):
+    """
+    Its transport has forgotten its protocol by then, as it is closed by all who see the end.
+    """
+    began = asyncio.Event()
+
+    async def answer(connection):
+        await connection.request()
+        await connection.send(b"HTTP/1.1 200 OK\r\n\r\n" + wire.chunk("one"))
+        await began.wait()
+        connection.writer.transport.abort()
+
+    raw = await raw_server(answer, tls=server_tls)
+    async with (
+        ChatSession(raw.base_url, tls=client_tls, retry=ONCE) as session,
+        session.stream(ASK) as stream,
+    ):
+        with pytest.raises(InterruptedStreamError):  # noqa: PT012 the loop is what is tested
+            async for _ in stream:
+                began.set()
 
 
 # --- Matching reads to bytes, without a socket -------------------------------------------------
