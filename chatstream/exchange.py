@@ -318,7 +318,8 @@ class HTTPBody:
             if not content.at_eof():
                 async with asyncio.timeout(DRAIN_TIMEOUT):
                     await self.document()
-            if content.at_eof():
+            # After a 101 that nobody asked for, aiohttp keeps the connection.
+            if content.at_eof() and self._response.closed:
                 self._free()
         except TimeoutError:
             pass

@@ -109,6 +109,14 @@ async def test_early_answers_for_ever(fails, faulty, endless, bounded):
         )
 
 
+async def test_another_protocol(fails, faulty):
+    """W27: nobody asked to switch."""
+    switch = b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\nhello"
+    error = await fails(await faulty(switch), StatusError, Verdict.HTTP_ERROR)
+
+    assert 101 == error.status
+
+
 async def test_a_content_type_that_is_told_twice(works, faulty, wire):
     """W28: a proxy that adds its own."""
     answer = wire.response(wire.WHOLE).replace(
