@@ -17,6 +17,7 @@ from chatstream.errors import (
     RedirectError,
     StatusError,
     UpstreamError,
+    one_line,
 )
 
 MAX_DOCUMENT = 64 * 1024
@@ -54,7 +55,9 @@ class ResponseInfo:
     @property
     def request_id(self) -> str | None:
         """The server's name for this request, for a support ticket."""
-        return next((self.headers[n] for n in _REQUEST_ID_HEADERS if n in self.headers), None)
+        found = (self.headers[name] for name in _REQUEST_ID_HEADERS if name in self.headers)
+        # It ends up in logs and on terminals, and aiohttp lets control characters through.
+        return next((one_line(text) for text in found), None)
 
     @property
     def content_type(self) -> str | None:

@@ -126,6 +126,19 @@ async def test_a_content_type_that_is_told_twice(works, faulty, wire):
     await works(await faulty(answer))
 
 
+async def test_control_characters_in_a_header(fails, faulty, wire):
+    """W28: aiohttp lets most of them through; where a header is shown they do no harm."""
+    error = await fails(
+        await faulty(wire.response(b"", "400 No", x_request_id="a\x1b]0;title\x07b")),
+        BadRequestError,
+        Verdict.HTTP_ERROR,
+        kept=True,
+    )
+
+    assert "a ]0;title b" == error.request_id == error.report.request_id
+    assert {"a ]0;title b"} == {attempt.request_id for attempt in error.attempts}
+
+
 # --- W29 to W32: 200, but no stream ---------------------------------------------------
 
 
