@@ -91,6 +91,10 @@ class Arrivals(Arriving, Protocol):
     def paused(self) -> float:
         """Seconds in which reading had stopped because nobody took the bytes."""
 
+    @property
+    def unasked(self) -> bool:
+        """Whether the headers had come before anyone waited for them."""
+
     def complete(self, marks: ConnectionMarks) -> None:
         """Fill in what the socket knows better than aiohttp's tracing."""
 
@@ -277,6 +281,11 @@ class Tap(asyncio.Protocol):
         """Seconds in which reading had stopped because nobody took the bytes."""
         return self.paused_ns / NS
 
+    @property
+    def unasked(self) -> bool:
+        """Whether the headers had come before anyone waited for them."""
+        return self.headers_ns is None
+
     def complete(self, marks: ConnectionMarks) -> None:
         """Fill in what the socket knows better than aiohttp's tracing."""
         if self.headers_ns is not None:
@@ -357,6 +366,7 @@ class Untapped:
 
     source = ArrivalSource.READER
     paused = 0.0
+    unasked = False
 
     def __init__(self, content: aiohttp.StreamReader, clock: Callable[[], int]) -> None:
         self._content = content

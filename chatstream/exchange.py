@@ -154,6 +154,11 @@ class Exchange:
         marks.headers_ns = self._endpoint.clock()
         body = HTTPBody(response, self._endpoint.clock, free)
         body.complete(marks)
+        if marks.reused and body.unasked:
+            # aiohttp takes what a server sent on an idle connection for the answer
+            # to the next request.
+            body.abort()
+            raise self._disconnected(marks)
         if 200 <= body.info.status < 300:  # noqa: PLR2004
             return body
         try:
@@ -246,9 +251,13 @@ class Exchange:
             case aiohttp.InvalidURL():
                 return RequestError("base_url", "what can't be requested", "an http or https URL")
             case _:
-                disconnected = ConnectError("disconnected", host)
-                disconnected.reused = bool(marks.reused)
-                return disconnected
+                return self._disconnected(marks)
+
+    def _disconnected(self, marks: ConnectionMarks) -> ConnectError:
+        """Return the error for a connection that gave no answer to this request."""
+        error = ConnectError("disconnected", self.host)
+        error.reused = bool(marks.reused)
+        return error
 
 
 class HTTPBody:
@@ -275,6 +284,11 @@ class HTTPBody:
     def paused(self) -> float:
         """Seconds in which reading had stopped because nobody took the bytes."""
         return self._arrivals.paused
+
+    @property
+    def unasked(self) -> bool:
+        """Whether it was there before its request was."""
+        return self._arrivals.unasked
 
     def complete(self, marks: ConnectionMarks) -> None:
         """Fill in the marks that the connection itself knows best."""

@@ -42,7 +42,7 @@ async def test_a_length_that_is_not_reached(fails, faulty, wire):
     )
 
 
-@pytest.mark.parametrize("when", ["at once"])
+@pytest.mark.parametrize("when", ["at once", "later"])
 async def test_bytes_after_the_length_are_nobodys_answer(ask, faulty, wire, when):
     """W11, W39: neither of the request before nor of the one after."""
     stray = wire.response(wire.chunk("a stranger's") + wire.END)
