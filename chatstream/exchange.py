@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any
 
 import aiohttp
-from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError
+from aiohttp.http_exceptions import ContentEncodingError, HttpProcessingError, PayloadEncodingError
 from attrs import field, frozen
 from multidict import CIMultiDict
 from yarl import URL
@@ -374,7 +374,12 @@ def _interruption(error: Exception) -> ChatStreamError:
     causes = (error, error.__cause__, error.__context__)
     if any(isinstance(cause, ContentEncodingError) for cause in causes):
         return ProtocolError("the body can't be decompressed")
-    if isinstance(error, HttpProcessingError):
+    # A body that is cut short has a PayloadEncodingError for a cause.
+    unreadable = (
+        isinstance(cause, HttpProcessingError) and not isinstance(cause, PayloadEncodingError)
+        for cause in causes
+    )
+    if any(unreadable):
         return ProtocolError("the body isn't in chunks as HTTP has them")
     if isinstance(error, ConnectionResetError | aiohttp.ClientOSError):
         return InterruptedStreamError(0, "connection reset")

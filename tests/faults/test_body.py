@@ -528,6 +528,7 @@ async def test_a_bomb(fails, faulty, wire, bounded, what):
         b"fffffffffffffffff\r\n",
         b"5\r\nhello, and more\r\n",
         b"0\r\nx: " + b"y" * 100_000 + b"\r\n\r\n",
+        b"0\r\n" + b"x: y\r\n" * 1000 + b"\r\n",
         b"0\r\nx\r\n\r\n",
         b"0\r\n:\r\n\r\n",
     ],
