@@ -303,6 +303,9 @@ class HTTPBody:
             return self._arrivals.take()
         except (aiohttp.ClientError, HttpProcessingError, OSError) as error:
             failure = _interruption(error)
+            # aiohttp raises one and the same error whenever a body is closed under its
+            # reader. Where it was raised each time, with all that is there, would pile up.
+            error.__traceback__ = error.__context__ = None
         except RuntimeError:  # so aiohttp says that its session was closed meanwhile
             failure = InterruptedStreamError(0, "connection closed")
         raise failure

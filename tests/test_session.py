@@ -17,6 +17,7 @@ from chatstream import (
     ChatSession,
     ConnectTimeoutError,
     FirstTokenTimeoutError,
+    IdleTimeoutError,
     InterruptedStreamError,
     NotFoundError,
     RateLimitError,
@@ -1055,6 +1056,31 @@ async def test_a_session_forgets_streams_that_are_over(session):
     gc.collect()
 
     assert gone() is None
+
+
+async def test_nobody_remembers_a_stream_that_was_broken_off(server):
+    """
+    aiohttp has one error for all bodies that are closed under their reader, and
+    it holds on to all that it was raised through: prompt, key and answer.
+    """
+    server.profile = Profile(time_to_first_token=0, gap=60)
+
+    async def broken_off(session):
+        stream = session.stream(ASK)
+        with pytest.raises(IdleTimeoutError):
+            await take(stream)
+        return weakref.ref(stream)
+
+    async def take(stream):
+        async with stream:
+            await stream.collect()
+
+    timeouts = Timeouts(idle=0.01)
+    async with ChatSession(server.base_url, timeouts=timeouts, retry=ONCE) as session:
+        gone = await broken_off(session)
+        gc.collect()
+
+        assert gone() is None
 
 
 async def test_the_connect_timeout_covers_the_handshake(raw_server):
