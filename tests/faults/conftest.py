@@ -294,6 +294,18 @@ def chain(error):
     return found
 
 
+@pytest.fixture(name="acquired")
+def acquired_fixture():
+    """Give the function of this name."""
+    return acquired
+
+
+@pytest.fixture(name="descriptors")
+def descriptors_fixture():
+    """Give the function of this name."""
+    return descriptors
+
+
 def acquired(session):
     """List the connections that aiohttp thinks are in use."""
     http = session._given_http or session._http
