@@ -251,6 +251,9 @@ class Exchange:
             case aiohttp.InvalidURL():
                 return RequestError("base_url", "what can't be requested", "an http or https URL")
             case _:
+                proxy = self._endpoint.proxy
+                if proxy and marks.connect_start_ns is not None and marks.acquired_ns is None:
+                    return ConnectError("proxy", proxy.host or "", "connection closed")
                 return self._disconnected(marks)
 
     def _disconnected(self, marks: ConnectionMarks) -> ConnectError:

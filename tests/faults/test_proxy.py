@@ -108,6 +108,21 @@ async def test_a_proxy_that_hangs_with_the_request(refused, faulty):
 
 
 @pytest.mark.parametrize("how", ["reset", "closed"])
+async def test_a_proxy_that_hangs_up_while_it_connects(refused, faulty, how):
+    """W40: as if there were none. No word of it reached the server."""
+
+    async def answer(connection):
+        await connection.request()
+        if how == "reset":
+            connection.reset()
+
+    proxy = await faulty(answer)
+    error = await refused(SECURE, proxy.origin)
+
+    assert "127.0.0.1" == error.host
+
+
+@pytest.mark.parametrize("how", ["reset", "closed"])
 async def test_a_proxy_that_cuts_a_stream(fails, faulty, wire, how):
     """W40: in the middle of an answer it is as the server's own end."""
 
