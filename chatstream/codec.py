@@ -64,17 +64,17 @@ T = TypeVar("T")
 # --- Text to plain values ----------------------------------------------------
 
 
-_REFUSED: Any = object()
-
-
 def load(text: str | bytes) -> Any:
     """Read JSON text into plain values; raise ``DecodeError`` if it isn't JSON."""
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError:
-        value = _REFUSED
-    if value is _REFUSED:
-        value = _load_tolerantly(text)
+        try:
+            value = _load_tolerantly(text)
+        except DecodeError as error:
+            # What the readers raised holds the whole text.
+            error.__context__ = None
+            raise
     # Nesting takes two characters a level: short texts need no look.
     if len(text) > 2 * MAX_NESTING and _too_deep(text, value):
         raise DecodeError("$", "JSON", "nesting too deep to read")
@@ -114,8 +114,6 @@ def _load_tolerantly(text: str | bytes) -> Any:
         seen = "nesting too deep to read"
     except ValueError as error:
         seen = str(error)
-    # Not in an except block: as its context our error would keep the other one,
-    # and with it the whole text.
     raise DecodeError("$", "JSON", seen)
 
 

@@ -935,6 +935,17 @@ def test_what_is_no_json_is_said_with_its_position(text, said):
     assert "$" == caught.value.path
 
 
+@pytest.mark.parametrize("text", ['{"a": secret', '{"a": "secret"', '{"a": "secret"}}'])
+def test_what_is_no_json_goes_no_further(text):
+    """
+    Crash reporters follow the chain of an error, and the readers' own hold the text.
+    """
+    with pytest.raises(DecodeError) as caught:
+        load_object(text)
+
+    assert caught.value.__cause__ is caught.value.__context__ is None
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
