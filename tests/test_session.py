@@ -15,7 +15,6 @@ import chatstream
 from chatstream import (
     ChatRequest,
     ChatSession,
-    ConnectTimeoutError,
     FirstTokenTimeoutError,
     IdleTimeoutError,
     InterruptedStreamError,
@@ -1081,23 +1080,6 @@ async def test_nobody_remembers_a_stream_that_was_broken_off(server):
         gc.collect()
 
         assert gone() is None
-
-
-async def test_the_connect_timeout_covers_the_handshake(raw_server):
-    async def silent(connection):
-        await connection.gone()
-
-    raw = await raw_server(silent)
-    url = raw.base_url.replace("http:", "https:")
-    timeouts = Timeouts(connect=0.02)
-    async with ChatSession(url, "k", timeouts=timeouts, retry=ONCE) as session:
-        with pytest.raises(ConnectTimeoutError) as caught:
-            await ask(session)
-        with pytest.raises(ConnectTimeoutError):
-            await session.create(ASK)
-
-    assert 0.02 == caught.value.limit
-    assert Verdict.TIMEOUT is caught.value.report.verdict
 
 
 async def test_defaults_of_a_call_are_those_of_its_session(server):

@@ -252,12 +252,20 @@ async def _left(server):
         await server.left()
 
 
+@pytest.fixture
+def hides(canary):
+    """Give a function that fails if an error shows what is secret."""
+    return lambda error: _hides(error, canary)
+
+
 def _hides(error, canary):
     """Nothing that is logged, reported or pickled of an error shows what is secret."""
     shown = everything(error)
     assert canary.key not in shown
     assert canary.prompt not in shown
     assert canary.output not in sentences(error)
+    for cause in chain(error)[1:]:
+        assert canary.output not in repr(vars(cause))
     assert str(error).isprintable()
     assert len(str(error)) < 1000
 

@@ -11,6 +11,7 @@ from chatstream import (
     AuthenticationError,
     BadRequestError,
     ChatSession,
+    ChatStreamError,
     DecodeError,
     FirstTokenTimeoutError,
     NotAnEventStreamError,
@@ -403,6 +404,51 @@ async def test_a_refusal_that_quotes_the_request(fails, faulty, wire):
     error = await fails(await faulty(answer), AuthenticationError, Verdict.HTTP_ERROR, kept=True)
 
     assert "Incorrect API key provided: ***" == error.message
+
+
+_ERROR = b'{"error":{"message":"Incorrect key: KEY","code":"KEY","type":"KEY","param":"KEY"}}'
+_STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
+QUOTING = {
+    "no HTTP": b"hello KEY\r\n\r\n",
+    "no header": b"HTTP/1.1 200 OK\r\nKEY\r\n\r\n",
+    "reason": b"HTTP/1.1 500 KEY\r\n\r\n",
+    "status": b"HTTP/1.1 401 No\r\n\r\n" + _ERROR,
+    "words": b"HTTP/1.1 500 No\r\n\r\nbad key KEY",
+    "cut words": b"HTTP/1.1 500 No\r\n\r\n" + b"x" * 285 + b" KEY and more",
+    "redirect": b"HTTP/1.1 307 No\r\nlocation: http://KEY/KEY\r\n\r\n",
+    "content type": b"HTTP/1.1 200 OK\r\ncontent-type: KEY\r\n\r\n<p>",
+    "page": b"HTTP/1.1 200 OK\r\n\r\n<p>KEY",
+    "error in the stream": _STREAM + b"data: " + _ERROR + b"\n\n",
+    "no JSON": _STREAM + b"data: {KEY\n\n",
+    "no chunk": _STREAM.replace(b"\r\n\r\n", b"\r\ntransfer-encoding: chunked\r\n\r\n") + b"zz KEY",
+}
+
+
+@pytest.mark.parametrize("place", QUOTING)
+async def test_an_answer_that_quotes_the_request(ask, canary, faulty, wire, hides, place):
+    """W27, W34: errors end up in logs, reports and other people's trackers."""
+
+    async def answer(connection):
+        await connection.request()
+        await connection.send(QUOTING[place].replace(b"KEY", canary.key.encode()))
+
+    server = await faulty(answer)
+    async with ChatSession(server.base_url, canary.key, retry=RetryPolicy(1)) as session:
+        stream = session.stream(ask)
+        with pytest.raises(ChatStreamError) as streamed:
+            await enter_and_collect(stream)
+        with pytest.raises(ChatStreamError) as created:
+            await session.create(ask)
+        assert canary.key not in repr(session)
+    await server.left()
+
+    for error in (streamed.value, created.value):
+        hides(error)
+
+
+async def enter_and_collect(stream):
+    async with stream:
+        await stream.collect()
 
 
 # --- W35, W36: come back later --------------------------------------------------------
