@@ -278,24 +278,44 @@ async def test_an_event_without_end(fails, faulty, wire, endless, bounded, begin
     assert LIMIT < error.size < 2 * LIMIT
 
 
-@pytest.mark.parametrize(
-    "block",
-    [b": ping\n" * 5000, b": ping\n\n" * 5000, b"x: y\n" * 5000, b"x\n" * 5000, b"id: 1\n" * 5000,
-     b"event: x\n" * 5000, b"retry: 1\n" * 5000, b"\n" * 5000, b": " + b"x" * 60_000 + b"\n"],
-    ids=lambda block: repr(block[:10]),
-)  # fmt: skip
-async def test_lines_without_end_that_mean_nothing(fails, faulty, wire, endless, bounded, block):
-    """W21: none is kept, and the clock for the next token ends it."""
+@pytest.mark.parametrize("lines", [b": ping\n", b": ping\n\n", b"x: y\n", b"xxxxxxxx\n", b"id: 1\n",
+                                   b"event: x\n", b"retry: 1\n", b"\n"], ids=repr)  # fmt: skip
+async def test_lines_that_mean_nothing(fails, faulty, wire, bounded, lines):
+    """W21: none is kept, and the clock for the next token goes on."""
+
+    async def answer(connection):
+        await connection.request()
+        await connection.send(wire.UNTIL_CLOSED + wire.ONE)
+        for _ in range(40):
+            await connection.send(lines * 5000)
+        await connection.gone()
+
     with bounded():
         await fails(
-            await faulty(endless(wire.UNTIL_CLOSED + wire.ONE, block)),
+            await faulty(answer),
             IdleTimeoutError,
             Verdict.TIMEOUT,
             text=wire.OUTPUT,
             retryable=True,
             created=None,
-            timeouts=Timeouts(idle=0.2),
+            timeouts=Timeouts(idle=SOON),
             max_event_size=LIMIT,
+        )
+
+
+@pytest.mark.parametrize("before", [True, False])
+async def test_comments_without_end(fails, faulty, wire, endless, bounded, before):
+    """W21: before the first event, too, where the beginning of a body is kept for an error."""
+    head = wire.UNTIL_CLOSED if before else wire.UNTIL_CLOSED + wire.ONE
+    with bounded():
+        await fails(
+            await faulty(endless(head, b": " + b"x" * 60_000 + b"\n")),
+            FirstTokenTimeoutError if before else IdleTimeoutError,
+            Verdict.TIMEOUT,
+            text="" if before else wire.OUTPUT,
+            retryable=True,
+            created=None,
+            timeouts=Timeouts(first_token=0.2, idle=0.2),
         )
 
 
@@ -623,6 +643,7 @@ async def test_what_is_left_of_an_answer_is_not_the_next_one(ask, faulty, wire):
                 if event.content:
                     server.handed.set()
                     break
+        await server.left()
         async with session.stream(ask) as again:
             await again.collect()
         assert not again.report.phases.reused
