@@ -181,8 +181,10 @@ class Tap(asyncio.Protocol):
         self._content = content
         if self._early:
             at, end, inside = self._early[-1]
-            merged = len(self._early) > 1 or inside or _goes_on(end, content)
             self.headers_ns = at
+            # An empty body doesn't know whether it is compressed.
+            several = len(self._early) > 1 or inside
+            merged = several or (content.total_bytes > 0 and _goes_on(end, content))
         else:  # bytes that came before we stood here have no stamp at all
             at, merged = self._clock(), True
         if content.total_bytes:

@@ -116,7 +116,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("way", ["key", "header", "azure", "callers session"])
 @pytest.mark.parametrize("name", BROKEN)
-async def test_no_log_traceback_or_copy_shows_the_key(  # noqa: PLR0917
+async def test_no_log_traceback_or_copy_shows_the_key(
     raw_server, answering, caplog, monkeypatch, name, way
 ):
     """
@@ -268,7 +268,7 @@ TRUSTING = """
 
 
 @pytest.mark.parametrize("trusted", [True, False])
-async def test_the_environments_authorities(  # noqa: PLR0917
+async def test_the_environments_authorities(
     raw_server, wire, authority, server_tls, tmp_path, trusted
 ):
     """
