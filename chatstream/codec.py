@@ -175,11 +175,15 @@ def _exactly(value: object, kind: Any) -> Any:
 
 
 def _int(value: object, _: Any = None) -> int:
-    if type(value) is int:
-        return value
     if type(value) is float and value.is_integer():
-        return int(value)
+        value = int(value)
+    # More than 64 bits count nothing, and few can write them as JSON again.
+    if type(value) is int and -_BEYOND_64_BITS <= value < _BEYOND_64_BITS:
+        return value
     raise _UnfitError
+
+
+_BEYOND_64_BITS = 2**63
 
 
 def _float(value: object, _: Any = None) -> float:

@@ -845,7 +845,7 @@ def test_a_call_keeps_its_place_among_nothing():
         ({"usage": {"prompt_tokens": None}}, Usage()),
         ({"usage": {"prompt_tokens": 0}}, Usage(0)),
         ({"usage": {"prompt_tokens": 3.0}}, Usage(3)),
-        ({"usage": {"prompt_tokens": 10**30}}, Usage(10**30)),
+        ({"usage": {"prompt_tokens": 10**30}}, Usage(extra={"prompt_tokens": 10**30})),
         ({"usage": {"prompt_tokens": -1}}, Usage(-1)),
         ({"usage": {"prompt_time": 0.1}}, Usage(extra={"prompt_time": 0.1})),
         ({"x_groq": None}, None),
@@ -1629,7 +1629,7 @@ names = sorted({step for path in places(WIRE) for step in path if isinstance(ste
 values = st.recursive(
     st.none()
     | st.booleans()
-    | st.integers()
+    | st.integers(-(2**63), 2**63 - 1)  # orjson reads others as floats
     | st.sampled_from([0, 1, 10**350, "stop", "a"])
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(st.characters(), max_size=5),
@@ -1719,6 +1719,18 @@ def test_json_that_was_written_is_read_the_same(value):
     text = json.dumps(value)
 
     assert json.loads(text) == load(text)
+
+
+def test_a_count_beyond_64_bits_counts_nothing():
+    """
+    Few can write it as JSON again, orjson among them.
+    """
+    text = json.dumps({"choices": [], "usage": {"prompt_tokens": 10**30}})
+    completion = read_completion(load_object(text))
+
+    assert completion.usage.prompt_tokens is None
+    assert 1e30 == completion.usage.extra["prompt_tokens"]
+    assert orjson.dumps(to_dict(completion))
 
 
 # Streams that repeat themselves.
