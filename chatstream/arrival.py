@@ -261,11 +261,16 @@ class Tap(asyncio.Protocol):
         if content is not None and not content.is_eof() and content.exception() is None:
             # Once it has an error, aiohttp's reader drops what nobody has read yet.
             self._rest = content.read_nowait()
+        closed_here = getattr(self._inner, "transport", self) is None  # as aiohttp's close() does
         self._inner.connection_lost(exc)
         # aiohttp 3.14 closes the connection at a chunk that is none, but never
         # says so to who reads the body.
         if content is not None and not content.is_eof() and content.exception() is None:
-            content.set_exception(HttpProcessingError(message="the body can't be parsed"))
+            content.set_exception(
+                aiohttp.ClientConnectionError("Connection closed")
+                if closed_here
+                else HttpProcessingError(message="the body can't be parsed")
+            )
         self._wake()
 
     def pause_writing(self) -> None:

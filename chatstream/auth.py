@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import reduce
+
+from multidict import CIMultiDict
 
 from chatstream.errors import RequestError
 
@@ -81,6 +84,14 @@ def redact(error: Exception, secrets: Iterable[str]) -> None:
         error.args = tuple(
             _hidden(part, secret) if isinstance(part, str) else part for part in error.args
         )
+
+
+def without(secrets: Iterable[str], headers: Mapping[str, str]) -> Mapping[str, str]:
+    """Return a response's headers with no secret in them: some servers quote a key back."""
+    found = [s for s in secrets if s and any(s in value for value in headers.values())]
+    if not found:
+        return headers
+    return CIMultiDict((name, reduce(_hidden, found, value)) for name, value in headers.items())
 
 
 def _hidden(text: str, secret: str) -> str:

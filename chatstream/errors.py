@@ -21,6 +21,7 @@
     ├── ProtocolError                   the server doesn't speak as it should
     │   ├── NotAnEventStreamError       a 200 that is a page, JSON, or nothing
     │   ├── EventTooLargeError          an event without an end
+    │   ├── ResponseTooLargeError       more than was allowed
     │   └── DecodeError                 an event that can't be read; ``path``
     ├── InterruptedStreamError          cut in transit
     └── UpstreamError                   an error object inside the stream
@@ -287,6 +288,19 @@ class EventTooLargeError(ProtocolError):
 
     def __str__(self) -> str:
         return f"event has {self.size} bytes and no end, limit is {self.limit}"
+
+
+class ResponseTooLargeError(ProtocolError):
+    """The server sent more than ``max_response_size`` bytes."""
+
+    retryable = False
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return f"the response has more than {self.limit} bytes, which was the limit"
 
 
 class DecodeError(ProtocolError):

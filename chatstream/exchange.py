@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import io
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -21,7 +21,7 @@ from yarl import URL
 
 from chatstream import codec
 from chatstream.arrival import Read, arrivals_of, read
-from chatstream.auth import ApiKey, auth_headers, key_of, redact, secrets_in
+from chatstream.auth import ApiKey, auth_headers, key_of, redact, secrets_in, without
 from chatstream.errors import (
     BadRequestError,
     ChatStreamError,
@@ -152,7 +152,7 @@ class Exchange:
             free()
             raise
         marks.headers_ns = self._endpoint.clock()
-        body = HTTPBody(response, self._endpoint.clock, free)
+        body = HTTPBody(response, self._endpoint.clock, free, self._secrets())
         body.complete(marks)
         if marks.reused and body.unasked:
             # aiohttp takes what a server sent on an idle connection for the answer
@@ -180,7 +180,10 @@ class Exchange:
 
     def redact(self, error: ChatStreamError) -> None:
         """Take keys out of an error, see :func:`chatstream.auth.redact`."""
-        redact(error, [self._key or "", *secrets_in(self._headers)])
+        redact(error, self._secrets())
+
+    def _secrets(self) -> list[str]:
+        return [self._key or "", *secrets_in(self._headers)]
 
     async def _send(self, marks: ConnectionMarks) -> aiohttp.ClientResponse:
         endpoint = self._endpoint
@@ -271,9 +274,11 @@ class HTTPBody:
         response: aiohttp.ClientResponse,
         clock: Callable[[], int],
         freed: Callable[[], None],
+        secrets: Sequence[str] = (),
     ) -> None:
         # A copy, as aiohttp's view can't be pickled.
-        self.info = ResponseInfo(response.status, CIMultiDict(response.headers))
+        headers = without(secrets, CIMultiDict(response.headers))
+        self.info = ResponseInfo(response.status, headers)
         self._response = response
         self._arrivals = arrivals_of(response, clock)
         self._freed: Callable[[], None] | None = freed

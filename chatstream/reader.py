@@ -12,7 +12,12 @@ from typing import Any
 from chatstream import codec
 from chatstream.arrival import Read
 from chatstream.completion import ChatCompletionChunk
-from chatstream.errors import ChatStreamError, EventTooLargeError, ProtocolError
+from chatstream.errors import (
+    ChatStreamError,
+    EventTooLargeError,
+    ProtocolError,
+    ResponseTooLargeError,
+)
 from chatstream.response import (
     MAX_DOCUMENT,
     ResponseInfo,
@@ -32,12 +37,19 @@ as much.
 class ChunkReader:
     """Reads the body of one response as a stream of chunks."""
 
-    def __init__(self, *, max_event_size: int = DEFAULT_MAX_EVENT_SIZE) -> None:
+    def __init__(
+        self,
+        *,
+        max_event_size: int = DEFAULT_MAX_EVENT_SIZE,
+        max_response_size: int | None = None,
+    ) -> None:
         self.done = False
         """Whether the stream said ``[DONE]``."""
         self.ended = False
         """Whether nothing more will be read: ``[DONE]`` or the end of the body came."""
         self.first_byte_ns: int | None = None
+        self._limit = max_response_size
+        self._room = max_response_size or 0  # bytes that may still come
         self._parser = SSEParser(max_event_size=max_event_size)
         self._decoder = codec.ChunkDecoder()
         # A list, because an empty deque takes 600 bytes of each stream.
@@ -53,6 +65,11 @@ class ChunkReader:
     def push(self, read: Read) -> None:
         """Take the bytes of one read."""
         data, at, merged = read
+        if self._limit is not None:
+            if len(data) > self._room:
+                data = data[: self._room]
+                self._failure = ResponseTooLargeError(self._limit)
+            self._room -= len(data)
         if self.first_byte_ns is None:
             self.first_byte_ns = at
         if self._head is not None:

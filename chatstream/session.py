@@ -33,7 +33,7 @@ from chatstream.sockets import stamped_socket
 from chatstream.sse import DEFAULT_MAX_EVENT_SIZE
 from chatstream.stream import ChatStream
 from chatstream.timeouts import Timeouts
-from chatstream.whole import WholeAnswer
+from chatstream.whole import MAX_ANSWER, WholeAnswer
 
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
 USER_AGENT = "chatstream"
@@ -53,6 +53,8 @@ class ChatSession:
     ``validate=False`` sends parameters unchecked, for servers with other ranges.
     ``api_version`` speaks to Azure: the key goes in the ``api-key`` header, and a
     base URL without a path is completed with the deployment named like the model.
+    ``max_event_size`` bounds the bytes of one event, ``max_response_size`` those of
+    a whole answer, after decompression; by default only time bounds the latter.
     ``proxy`` is a URL; with ``trust_env`` the environment's proxies and
     ``.netrc`` are used. ``tls`` is an ``ssl.SSLContext`` for own certificates.
     """
@@ -74,6 +76,7 @@ class ChatSession:
         tls: ssl.SSLContext | None = None,
         trust_env: bool = False,
         max_event_size: int = DEFAULT_MAX_EVENT_SIZE,
+        max_response_size: int | None = None,
         clock: Callable[[], int] = time.perf_counter_ns,
     ) -> None:
         if base_url is None:
@@ -82,8 +85,13 @@ class ChatSession:
             api_key = os.environ.get("OPENAI_API_KEY")
         if isinstance(api_key, str):
             api_key = Secret(api_key)
-        if max_in_flight is not None and max_in_flight < 1:
-            raise RequestError("max_in_flight", str(max_in_flight), "1 or more, or None")
+        for name, limit in (
+            ("max_in_flight", max_in_flight),
+            ("max_event_size", max_event_size),
+            ("max_response_size", max_response_size),
+        ):
+            if limit is not None and limit < 1:
+                raise RequestError(name, str(limit), "1 or more, or None")
         self._endpoint = Endpoint(
             base_url=_checked_url(base_url),
             api_key=api_key,
@@ -103,6 +111,7 @@ class ChatSession:
         self._validate = validate
         self._trust_env = trust_env
         self._max_event_size = max_event_size
+        self._max_response_size = max_response_size
         self._max_in_flight = max_in_flight
         self._clock = clock
 
@@ -183,6 +192,7 @@ class ChatSession:
             retry=retry or self._retry,
             observers=self._observers + tuple(observers or ()),
             max_event_size=self._max_event_size,
+            max_response_size=self._max_response_size,
             clock=self._clock,
             preparation_ns=self._clock() - began_ns,
             scheduled_ns=scheduled_ns,
@@ -218,6 +228,7 @@ class ChatSession:
             timeouts=timeouts or self._timeouts,
             retry=retry or self._retry,
             observers=self._observers + tuple(observers or ()),
+            max_size=self._max_response_size or MAX_ANSWER,
             clock=self._clock,
             scheduled_ns=scheduled_ns,
         )

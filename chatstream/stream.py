@@ -133,6 +133,7 @@ class ChatStream:
         "_iterator",
         "_marks",
         "_max_event_size",
+        "_max_response_size",
         "_observer_failures",
         "_observer_ns",
         "_observers",
@@ -160,6 +161,7 @@ class ChatStream:
         retry: RetryPolicy | None = None,
         observers: Sequence[Observer] = (),
         max_event_size: int = DEFAULT_MAX_EVENT_SIZE,
+        max_response_size: int | None = None,
         clock: Callable[[], int] = time.perf_counter_ns,
         call_later: CallLater | None = None,
         preparation_ns: int = 0,
@@ -170,6 +172,7 @@ class ChatStream:
         self._retry = retry or RetryPolicy()
         self._observers = observers
         self._max_event_size = max_event_size
+        self._max_response_size = max_response_size
         self._clock = clock
         self._preparation_ns = preparation_ns
 
@@ -604,7 +607,9 @@ class ChatStream:
         state = AttemptState(len(self._attempts) + 1, marks, waited_ns)
         self._attempts.append(state)
         self._marks.connection = marks
-        self._reader = ChunkReader(max_event_size=self._max_event_size)
+        self._reader = ChunkReader(
+            max_event_size=self._max_event_size, max_response_size=self._max_response_size
+        )
         try:
             self._body = await self._source.open(marks)
         except ChatStreamError as error:

@@ -14,7 +14,7 @@ from chatstream.errors import (
     ChatStreamError,
     FirstTokenTimeoutError,
     IdleTimeoutError,
-    ProtocolError,
+    ResponseTooLargeError,
     StreamTimeoutError,
     TotalTimeoutError,
 )
@@ -27,7 +27,7 @@ from chatstream.stream import verdict_of_error
 from chatstream.timeouts import Timeouts
 
 MAX_ANSWER = 64 * 1024 * 1024
-"""Bytes read of an answer that isn't streamed."""
+"""Bytes read of an answer that isn't streamed, unless another limit is set."""
 
 
 class WholeAnswer:
@@ -40,6 +40,7 @@ class WholeAnswer:
         timeouts: Timeouts,
         retry: RetryPolicy,
         observers: Sequence[Observer],
+        max_size: int,
         clock: Callable[[], int],
         scheduled_ns: int | None,
     ) -> None:
@@ -47,6 +48,7 @@ class WholeAnswer:
         self._timeouts = timeouts
         self._retry = retry
         self._observers = observers
+        self._max_size = max_size
         self._clock = clock
         self._marks = Marks(created_ns=clock(), scheduled_ns=scheduled_ns)
         self._attempts: list[AttemptState] = []
@@ -100,9 +102,8 @@ class WholeAnswer:
             while reads:
                 for each in reads:
                     data += each.data
-                if len(data) > MAX_ANSWER:
-                    msg = f"the answer has more than {MAX_ANSWER} bytes"
-                    raise ProtocolError(msg)
+                if len(data) > self._max_size:
+                    raise ResponseTooLargeError(self._max_size)
                 async with _limited(limits.idle, IdleTimeoutError):
                     reads = await read(body)
             raw = codec.load_document(bytes(data))

@@ -29,6 +29,7 @@ from chatstream.errors import (
     RateLimitError,
     RedirectError,
     RequestError,
+    ResponseTooLargeError,
     ServerError,
     StatusError,
     StreamTimeoutError,
@@ -86,6 +87,11 @@ ALL = [
         False,
     ),
     (EventTooLargeError(11, 10), "event has 11 bytes and no end, limit is 10", False),
+    (
+        ResponseTooLargeError(10),
+        "the response has more than 10 bytes, which was the limit",
+        False,
+    ),
     (DecodeError("$.choices", "array", "str"), "$.choices: expected array, got str", True),
     (
         InterruptedStreamError(0),
@@ -174,6 +180,7 @@ def test_a_new_error_knows_nothing_of_a_stream():
         (TotalTimeoutError, StreamTimeoutError),
         (NotAnEventStreamError, ProtocolError),
         (EventTooLargeError, ProtocolError),
+        (ResponseTooLargeError, ProtocolError),
         (DecodeError, ProtocolError),
         *((type(error), StatusError) for error in STATUS_ERRORS),
     ],

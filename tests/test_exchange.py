@@ -6,6 +6,7 @@ What goes wrong on the wire, and what it is called, is tested in ``tests/faults`
 import asyncio
 import itertools
 
+import aiohttp
 import pytest
 
 from chatstream import (
@@ -14,12 +15,14 @@ from chatstream import (
     InterruptedStreamError,
     ProtocolError,
     RateLimitError,
+    RequestError,
+    ResponseTooLargeError,
     RetryPolicy,
     Timeouts,
     TotalTimeoutError,
     Verdict,
     exchange,
-    whole,
+    stamping_session_options,
 )
 
 ASK = {"model": "m", "messages": [{"role": "user", "content": "count to 3"}]}
@@ -31,6 +34,73 @@ async def ask(session, **options):
     async with session.stream(ASK, **options) as stream:
         await stream.collect()
     return stream
+
+
+# --- Limits, and what is kept out ----------------------------------------------------
+
+
+async def test_a_stream_may_have_a_limit(raw_server, wire):
+    """
+    Else an endless answer ends with a clock alone.
+    """
+
+    async def endless(connection):
+        await connection.request()
+        await connection.send(wire.STREAM_HEAD)
+        while True:
+            await connection.send(wire.http_chunk(wire.chunk("more")))
+
+    raw = await raw_server(endless)
+    async with ChatSession(raw.base_url, "k", retry=ONCE, max_response_size=10_000) as session:
+        with pytest.raises(ResponseTooLargeError, match="10000") as caught:
+            await ask(session)
+
+    error = caught.value
+    assert Verdict.MALFORMED is error.report.verdict
+    assert "moremore" in error.partial.text
+    assert 10_000 // len(wire.chunk("more")) == error.report.events
+
+
+@pytest.mark.parametrize("name", ["max_event_size", "max_response_size", "max_in_flight"])
+def test_a_limit_is_a_count(name):
+    with pytest.raises(RequestError, match=name):
+        ChatSession("http://127.0.0.1", **{name: 0})
+
+
+async def test_a_key_that_a_server_quotes_in_its_headers_is_hidden(raw_server, wire, canary):
+    """
+    The request id goes to reports, logs and errors.
+    """
+    raw = await raw_server(wire.response(wire.ANSWER, x_request_id=f"of {canary.key}"))
+    async with ChatSession(raw.base_url, canary.key, retry=ONCE) as session:
+        stream = await ask(session)
+
+    assert "of ***" == stream.report.request_id
+    assert canary.key not in repr(dict(stream.response.headers))
+
+
+async def test_a_session_of_the_callers_that_is_closed_under_a_stream(raw_server, wire):
+    """
+    aiohttp tells it like a malformed chunk, but nobody sent one.
+    """
+
+    async def answer(connection):
+        await connection.request()
+        await connection.send(wire.STREAM_HEAD + wire.http_chunk(wire.chunk("Hi")))
+        await connection.gone()
+
+    raw = await raw_server(answer)
+    http = aiohttp.ClientSession(**stamping_session_options())
+    async with (
+        ChatSession(raw.base_url, "k", http=http, retry=ONCE) as session,
+        session.stream(ASK) as stream,
+    ):
+        assert "Hi" == (await anext(aiter(stream))).content
+        await http.close()
+        with pytest.raises(InterruptedStreamError) as caught:
+            await stream.collect()
+
+    assert "Hi" == caught.value.partial.text
 
 
 # --- No connection -------------------------------------------------------------------
@@ -97,11 +167,10 @@ async def test_a_whole_answer_that_cannot_be_read(raw_server, wire, body):
     assert caught.value.path.startswith("$")
 
 
-async def test_a_whole_answer_that_is_too_large(raw_server, wire, monkeypatch):
-    monkeypatch.setattr(whole, "MAX_ANSWER", 1000)
+async def test_a_whole_answer_that_is_too_large(raw_server, wire):
     raw = await raw_server(wire.response(b" " * 2000, content_type="application/json"))
-    async with ChatSession(raw.base_url, "k", retry=ONCE) as session:
-        with pytest.raises(ProtocolError, match="1000"):
+    async with ChatSession(raw.base_url, "k", retry=ONCE, max_response_size=1000) as session:
+        with pytest.raises(ResponseTooLargeError, match="1000"):
             await session.create(ASK)
 
 

@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 
 from chatstream.arrival import Read
 from chatstream.codec import to_dict
-from chatstream.errors import ChatStreamError, DecodeError, EventTooLargeError, UpstreamError
+from chatstream.errors import (
+    ChatStreamError,
+    DecodeError,
+    EventTooLargeError,
+    ResponseTooLargeError,
+    UpstreamError,
+)
 from chatstream.reader import ChunkReader
 from chatstream.response import MAX_DOCUMENT, ResponseInfo
 
@@ -137,6 +143,30 @@ def test_what_was_whole_before_an_endless_event_is_kept():
     chunks, _, error, _ = read(chunk(b"Hi") + b"data: " + b"x" * 500, limit=300)
 
     assert (1, EventTooLargeError) == (len(chunks), error)
+
+
+def test_a_response_may_have_a_limit():
+    """
+    What was whole within it is kept, whatever the cuts.
+    """
+    first, second = chunk(b"a"), chunk(b"b")
+    for step in (1, 7, 1000):
+        reader = ChunkReader(max_response_size=len(first) + 5)
+        stream = first + second
+        for at in range(0, len(stream), step):
+            reader.push(Read(stream[at : at + step], at))
+
+        assert "a" == reader.take()[0].choices[0].delta.content
+        with pytest.raises(ResponseTooLargeError):
+            reader.take()
+
+
+def test_a_response_may_be_as_large_as_its_limit():
+    reader = ChunkReader(max_response_size=len(chunk(b"a")))
+    reader.push(Read(chunk(b"a"), 1))
+
+    assert reader.take() is not None
+    assert reader.take() is None
 
 
 def test_a_page_is_not_read_to_its_end():
