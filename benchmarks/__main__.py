@@ -19,7 +19,7 @@ from benchmarks import standing, table
 from benchmarks.measure import Outcome, run_standing, run_work
 from benchmarks.picture import svg
 from benchmarks.server import CORES, allow_many_files
-from benchmarks.works import ALL, PARTS, works
+from benchmarks.works import ALL, ON_UVLOOP, PARTS, works
 
 _STANDING = (standing.IMPORT, standing.REASSEMBLY, standing.SIZE)
 _PACKAGES = ("chatstream-sdk", "aiohttp", "orjson", "httpx", "httpx-sse", "openai", "uvloop")
@@ -34,7 +34,7 @@ def main() -> None:
     wanted = options.only.split(",") if options.only else rows
     if unknown := set(wanted) - set(rows):
         sys.exit(f"no row {', '.join(sorted(unknown))}; there are {', '.join(rows)}")
-    clients = options.clients.split(";") if options.clients else ALL
+    clients = options.clients.split(";") if options.clients else (*ALL, ON_UVLOOP)
     if unknown := set(clients) - {*ALL, *PARTS}:
         known = "; ".join((*ALL, *PARTS))
         sys.exit(f"no client {', '.join(sorted(unknown))}; there are {known}")
@@ -49,8 +49,9 @@ def main() -> None:
             started = time.monotonic()
             if name in server_works:
                 work = server_works[name]
-                parts = (part for part in PARTS if part in clients)
-                work = replace(work, clients=(*work.clients, *parts))
+                if options.clients:
+                    parts = (p for p in PARTS if p in clients and p not in work.clients)
+                    work = replace(work, clients=(*work.clients, *parts))
                 outcome = run_work(work, clients, runs, Path(folder), _say, quick=options.quick)
             else:
                 row = next(row for row in _STANDING if row.name == name)

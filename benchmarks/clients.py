@@ -24,6 +24,7 @@ from benchmarks.works import (
     BYTES,
     GATE_OPEN,
     HTTPX,
+    ON_UVLOOP,
     OPENAI,
     OPENAI_AIOHTTP,
     ORJSON,
@@ -401,9 +402,11 @@ CLIENTS = {
     OPENAI: _openai,
     STAMPED_BYTES: _stamped_bytes,
     GATE_OPEN: _gate_open,
+    ON_UVLOOP: _chatstream,
 }
 
 _NEEDS = {
+    ON_UVLOOP: ("uvloop",),
     HTTPX: ("httpx_sse", "httpx"),
     OPENAI: ("openai",),
     OPENAI_AIOHTTP: ("openai", "aiohttp"),

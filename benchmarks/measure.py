@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks import standing
 from benchmarks.clients import missing
 from benchmarks.server import serving
-from benchmarks.works import OURS, Goal, Row, Work
+from benchmarks.works import ON_UVLOOP, OURS, Goal, Row, Work
 
 SECONDS_PER_TRIAL = 120
 
@@ -56,6 +56,8 @@ class Outcome:
         client = standing.BASE if self.row is standing.SIZE else OURS
         if goal.key == "mb_bench":
             return self.median(standing.BENCH, "mb")
+        if goal.source == "transport":
+            client = ON_UVLOOP
         if goal.source is not None:
             sources = {run.get("source") for run in self.runs.get(client, ())}
             if goal.source not in sources:

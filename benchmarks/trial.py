@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import importlib
 import json
 import math
 import ssl
@@ -19,7 +20,7 @@ from typing import Any
 
 from benchmarks.clients import CLIENTS, After, Ask, Hear, Heard, read_bytes
 from benchmarks.server import allow_many_files, pin
-from benchmarks.works import BYTES, STAMPED_BYTES, Work, works
+from benchmarks.works import BYTES, ON_UVLOOP, STAMPED_BYTES, Work, works
 
 MS = 1_000_000
 BYTES_CLIENTS = {BYTES, STAMPED_BYTES}
@@ -254,7 +255,8 @@ if __name__ == "__main__":
         pin(-1)
     allow_many_files()
     try:
-        result = asyncio.run(_main(asked))
+        run = importlib.import_module("uvloop").run if asked["client"] == ON_UVLOOP else asyncio.run
+        result = run(_main(asked))
     except WrongError as error:
         result = {"wrong": str(error)}
     print(json.dumps(result), flush=True)

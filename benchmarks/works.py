@@ -18,8 +18,9 @@ STAMPING = tuple(name for name in ALL if name != BYTES)
 
 STAMPED_BYTES = "stamped bytes"
 GATE_OPEN = "gate open"
-PARTS = (STAMPED_BYTES, GATE_OPEN)
-"""chatstream with parts left out, to see what they cost; run only when asked for."""
+ON_UVLOOP = "chatstream, uvloop"
+PARTS = (STAMPED_BYTES, GATE_OPEN, ON_UVLOOP)
+"""chatstream with parts left out or exchanged, to see what they cost; run when asked for."""
 
 
 @dataclass(frozen=True)
@@ -216,7 +217,7 @@ WORKS = (
             Goal("moved", 0.5, unit="ms", source="kernel"),
             Goal("moved", 2.0, unit="ms", source="transport"),
         ),
-        clients=STAMPING,
+        clients=(OURS, ON_UVLOOP, *STAMPING[1:]),
         truth=True,
         profile={"time_to_first_token": 0.05, "gap": 0.02},
         count_to=15,
