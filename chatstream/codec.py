@@ -574,8 +574,9 @@ class ChunkDecoder:
         return chunk
 
 
-LOOK_EVERY = 4
-"""To look for a pattern takes as long as to read a chunk; some streams have none."""
+LOOK_EVERY = 8
+"""To look for a pattern takes longer than to read a chunk; short streams end before
+it pays, and some have none."""
 
 
 @define

@@ -11,6 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from chatstream.codec import (
+    LOOK_EVERY,
     MAX_CHOICES,
     MAX_NESTING,
     ChunkDecoder,
@@ -1754,7 +1755,7 @@ def decoded(decoder, text):
 def taught(*texts):
     """A decoder that has read a stream's first chunks."""
     decoder = ChunkDecoder()
-    for text in texts or [text_of(f"t{n}") for n in range(6)]:
+    for text in texts or [text_of(f"t{n}") for n in range(LOOK_EVERY + 2)]:
         decoded(decoder, text)
     return decoder
 
@@ -1823,7 +1824,7 @@ def test_what_looks_like_the_content_is_not_taken_for_it(odd):
     Else the model's words would end in another field.
     """
     content = odd.pop("content")
-    decoder = taught(*[text_of(content, **odd) for _ in range(9)])
+    decoder = taught(*[text_of(content, **odd) for _ in range(2 * LOOK_EVERY)])
 
     chunk, known = decoded(decoder, text_of("new", **odd))
 
@@ -1851,7 +1852,7 @@ def test_a_stream_whose_envelope_changes_is_known_again():
     llama.cpp's ``created`` is the time of each chunk.
     """
     decoder = taught()
-    for n in range(6):
+    for n in range(LOOK_EVERY + 2):
         decoded(decoder, text_of(f"u{n}", created=2))
 
     chunk, known = decoded(decoder, text_of("v", created=2))
