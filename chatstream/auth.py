@@ -81,6 +81,9 @@ def redact(error: Exception, secrets: Iterable[str]) -> None:
         for name, value in vars(error).items():
             if isinstance(value, str):
                 setattr(error, name, _hidden(value, secret))
+            elif isinstance(value, bytes):
+                text = value.decode("latin-1")
+                setattr(error, name, _hidden(text, secret).encode("latin-1"))
         error.args = tuple(
             _hidden(part, secret) if isinstance(part, str) else part for part in error.args
         )

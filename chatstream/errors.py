@@ -57,7 +57,8 @@ class ChatStreamError(Exception):
     """Anything chatstream raises on purpose, except misuse (``RuntimeError``).
 
     ``partial`` is what had arrived of the answer, ``report`` its latencies,
-    ``request_id`` the server's name for the request, ``attempts`` every try.
+    ``request_id`` the server's name for the request, ``attempts`` every try, and
+    ``tail`` the last bytes of the body as they came, at most a KiB.
     They are filled in when the error leaves a stream, and are empty before.
     """
 
@@ -65,6 +66,7 @@ class ChatStreamError(Exception):
     report: StreamReport | None = None
     request_id: str | None = None
     attempts: tuple[Attempt, ...] = ()
+    tail: bytes = b""
     retryable: bool = False
     """Whether the same request may succeed when it is sent again."""
 

@@ -34,6 +34,10 @@ as much.
 """
 
 
+TAIL_BYTES = 1024
+"""So many bytes an error shows of where the body ended."""
+
+
 class ChunkReader:
     """Reads the body of one response as a stream of chunks."""
 
@@ -48,6 +52,8 @@ class ChunkReader:
         self.ended = False
         """Whether nothing more will be read: ``[DONE]`` or the end of the body came."""
         self.first_byte_ns: int | None = None
+        self.tail = b""
+        """The last bytes of the body, at most ``TAIL_BYTES``."""
         self._limit = max_response_size
         self._room = max_response_size or 0  # bytes that may still come
         self._parser = SSEParser(max_event_size=max_event_size)
@@ -72,6 +78,7 @@ class ChunkReader:
             self._room -= len(data)
         if self.first_byte_ns is None:
             self.first_byte_ns = at
+        self.tail = (self.tail + data[-TAIL_BYTES:])[-TAIL_BYTES:]
         if self._head is not None:
             # Bounded: before the first event there may be hours of comments.
             self._head += data[: MAX_DOCUMENT - len(self._head)]

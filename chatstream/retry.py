@@ -35,10 +35,14 @@ class RetryPolicy:
     never after. The wait is what the server asked for (``Retry-After``), else
     it doubles from half a second, with jitter; ``max_wait`` is its ceiling. There
     is none after a reused connection turned out to be closed.
+
+    With *idempotency_header*, ``"Idempotency-Key"`` mostly, all attempts of a call
+    carry the same unique value in that header, for a server that knows it.
     """
 
     attempts: int = field(default=3, validator=_at_least(1))
     max_wait: float = field(default=60, validator=_at_least(0))
+    idempotency_header: str | None = None
 
     async def again(
         self, failure: ChatStreamError, attempt: Callable[[], Awaitable[T]], *, made: int = 1

@@ -187,7 +187,7 @@ class ChatSession:
         began_ns = self._clock()
         chat = self._request(request, params, extra_body, validate)
         stream = ChatStream(
-            self._exchange(chat, extra_headers, validate, timeouts, stream=True),
+            self._exchange(chat, extra_headers, validate, timeouts, retry, stream=True),
             timeouts=timeouts or self._timeouts,
             retry=retry or self._retry,
             observers=self._observers + tuple(observers or ()),
@@ -224,7 +224,7 @@ class ChatSession:
             raise RequestError("stream_options", seen, "nothing where nothing is streamed")
         chat = self._request(request, params, extra_body, validate)
         answer = WholeAnswer(
-            self._exchange(chat, extra_headers, validate, timeouts, stream=False),
+            self._exchange(chat, extra_headers, validate, timeouts, retry, stream=False),
             timeouts=timeouts or self._timeouts,
             retry=retry or self._retry,
             observers=self._observers + tuple(observers or ()),
@@ -257,6 +257,7 @@ class ChatSession:
         extra_headers: Mapping[str, str] | None,
         validate: bool | None,  # noqa: FBT001 passed on
         timeouts: Timeouts | None,
+        retry: RetryPolicy | None,
         *,
         stream: bool,
     ) -> Exchange:
@@ -265,10 +266,15 @@ class ChatSession:
             check(body, stream=stream, stacklevel=4)
         else:
             check_json(body)
+        headers = _merged(self._headers, _checked_headers("extra_headers", extra_headers))
+        name = (retry or self._retry).idempotency_header
+        if name is not None and name not in headers:
+            unique = {name: os.urandom(16).hex()}
+            headers = _merged(headers, _checked_headers("idempotency_header", unique))
         return Exchange(
             self._endpoint,
             body,
-            headers=_merged(self._headers, _checked_headers("extra_headers", extra_headers)),
+            headers=headers,
             connect_timeout=(timeouts or self._timeouts).connect,
             usage_added=stream and not _asks_for_usage(chat.stream_options),
         )

@@ -298,6 +298,7 @@ class ChatStream:
     def _fail(self, error: ChatStreamError) -> None:
         """End the stream with *error*, which takes along what is known."""
         self._error = type(error).__name__
+        error.tail = self._reader.tail
         self._source.redact(error)
         if self._attempts and self._attempts[-1].error is None:
             self._attempts[-1].failed(error)

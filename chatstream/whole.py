@@ -21,6 +21,7 @@ from chatstream.errors import (
 from chatstream.exchange import Exchange
 from chatstream.marks import ConnectionMarks, Marks
 from chatstream.observing import notify
+from chatstream.reader import TAIL_BYTES
 from chatstream.report import Observer, StreamReport, report_of
 from chatstream.retry import RetryPolicy
 from chatstream.stream import verdict_of_error
@@ -111,6 +112,7 @@ class WholeAnswer:
                 raise error
             return codec.read_completion(raw)
         except ChatStreamError as error:
+            error.tail = bytes(data[-TAIL_BYTES:])
             exchange.redact(error)
             state.failed(error)
             self._marks.end_ns = self._clock()

@@ -103,6 +103,63 @@ async def test_a_session_of_the_callers_that_is_closed_under_a_stream(raw_server
     assert "Hi" == caught.value.partial.text
 
 
+@pytest.mark.parametrize("way", ["stream", "create"])
+async def test_an_error_shows_where_the_body_ended(raw_server, wire, canary, way):
+    """
+    To see what a server did there is no better evidence; the key isn't part of it.
+    """
+    said = wire.chunk("Hi") * 20 + b"data: {broken %b\n\n" % canary.key.encode()
+    raw = await raw_server(wire.response(said))
+    async with ChatSession(raw.base_url, canary.key, retry=ONCE) as session:
+        with pytest.raises(DecodeError) as caught:
+            await (ask(session) if way == "stream" else session.create(ASK))
+
+    tail = caught.value.tail
+    assert said.replace(canary.key.encode(), b"***").endswith(tail)
+    assert 900 < len(tail) <= 1024
+    assert "broken" not in f"{caught.value!r}{caught.value}{caught.value.args}"
+
+
+@pytest.mark.parametrize("way", ["stream", "create"])
+async def test_attempts_of_a_call_share_a_key_if_asked_to(raw_server, wire, way):
+    """
+    A server that knows it makes one answer of several requests.
+    """
+
+    async def busy(connection):
+        while (request := await connection.request()) is not None:
+            raw.requests.append(request)
+            second = len(raw.requests) % 2 == 0
+            done = wire.response(wire.ANSWER if way == "stream" else wire.COMPLETION)
+            later = wire.response(b"", "503 Later", retry_after_ms="0")
+            await connection.send(done if second else later)
+
+    raw = await raw_server(busy)
+    policy = RetryPolicy(2, idempotency_header="Idempotency-Key")
+    async with ChatSession(raw.base_url, "k") as session:
+        for options in ({}, {}, {"extra_headers": {"idempotency-key": "mine"}}):
+            call = ask if way == "stream" else lambda session, **kw: session.create(ASK, **kw)
+            await call(session, retry=policy, **options)
+        await call(session, retry=RetryPolicy(2))
+
+    lines = [r.head.lower().split("\r\n") for r in raw.requests]
+    keys = [
+        [x.partition(": ")[2] for x in head if x.startswith("idempotency-key")] for head in lines
+    ]
+    first, again, second, _, own, _, none, _ = keys
+    assert first == again != second
+    assert 32 == len(first[0])
+    assert ["mine"] == own
+    assert [] == none
+
+
+@pytest.mark.parametrize("name", ["", "with space", "line\r\nbreak"])
+async def test_the_header_of_that_key_has_a_name(name):
+    async with ChatSession("http://127.0.0.1:1", retry=RetryPolicy(idempotency_header=name)) as own:
+        with pytest.raises(RequestError, match="idempotency_header"):
+            own.stream(ASK)
+
+
 # --- No connection -------------------------------------------------------------------
 
 

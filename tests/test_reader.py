@@ -169,6 +169,16 @@ def test_a_response_may_be_as_large_as_its_limit():
     assert reader.take() is None
 
 
+@pytest.mark.parametrize("step", [1, 300, 1024, 5000])
+def test_the_last_bytes_are_kept(step):
+    reader = ChunkReader()
+    stream = b"".join(chunk(b"%d" % n) for n in range(50))
+    for at in range(0, len(stream), step):
+        reader.push(Read(stream[at : at + step], at))
+
+    assert stream[-1024:] == reader.tail
+
+
 def test_a_page_is_not_read_to_its_end():
     """
     64 KiB tell enough.
