@@ -19,6 +19,9 @@ from chatstream.marks import ConnectionMarks
 GATE_WIDTH = 2
 """Requests that may begin to send in one turn of the loop; see :class:`Gate`."""
 
+SECONDS_EACH = 0.002
+"""A turn that took longer lets one more pass for each of these."""
+
 
 class Gate:
     """Lets few requests at a time be in the act of sending.
@@ -29,7 +32,10 @@ class Gate:
     few requests go in each turn of the loop, and between two turns it reads.
 
     Nothing is held, so nothing can be forgotten: who has passed has passed. An
-    idle loop turns in microseconds, and the gate stands open.
+    idle loop turns in microseconds, and the gate stands open. A busy one, or one
+    that has to share its core, may turn twenty times a second: two requests a turn
+    would then be fewer than come, and who waits here runs out of time. So the longer
+    a turn took anyway, the more may pass in the next.
     """
 
     def __init__(self, width: int = GATE_WIDTH) -> None:
@@ -37,12 +43,14 @@ class Gate:
         self._passed = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._turning = False
+        self._turned = 0.0
 
     async def enter(self) -> None:
         """Wait until it is our turn."""
         loop = asyncio.get_running_loop()
         if not self._turning:
             self._turning = True
+            self._turned = loop.time()
             loop.call_soon(self._turn, loop)
         if self._passed < self._width and not self._waiting:
             self._passed += 1
@@ -52,8 +60,11 @@ class Gate:
         await turn
 
     def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
+        now = loop.time()
+        width = max(self._width, int((now - self._turned) / SECONDS_EACH))
+        self._turned = now
         self._passed = 0
-        while self._waiting and self._passed < self._width:
+        while self._waiting and self._passed < width:
             turn = self._waiting.popleft()
             if not turn.done():  # else it was cancelled
                 turn.set_result(None)

@@ -10,9 +10,10 @@ import pytest
 from aiohttp.abc import AbstractResolver
 
 from chatstream import ChatSession, ConnectError, RetryPolicy, Verdict, stamping_session_options
+from chatstream.marks import NS
 from chatstream.phases import Gate
 from chatstream.sockets import stamped_socket
-from chatstream.testing import Profile, SimulatedServer
+from chatstream.testing import FakeClock, Profile, SimulatedServer
 
 ASK = {"model": "m", "messages": [{"role": "user", "content": "count to 3"}]}
 ONCE = RetryPolicy(1)
@@ -114,6 +115,15 @@ async def test_each_attempt_has_phases_of_its_own(server):
     assert all(report.phases == report.attempts[-1].phases for report in reports)
 
 
+@pytest.fixture
+async def clock(monkeypatch):
+    """The loop's own clock, standing still."""
+    clock = FakeClock()
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: clock() / NS)
+    return clock
+
+
+@pytest.mark.usefixtures("clock")
 async def test_two_requests_pass_the_gate_in_a_turn_of_the_loop():
     """
     Between two turns the loop reads.
@@ -135,6 +145,21 @@ async def test_two_requests_pass_the_gate_in_a_turn_of_the_loop():
     assert all(after - before <= 2 for before, after in itertools.pairwise([0, *turns]))
     assert len(turns) <= 7
     await asyncio.gather(*tasks)
+
+
+async def test_a_loop_that_turns_seldom_lets_more_pass_in_a_turn(clock):
+    """
+    Two in each turn of 30 ms are fewer than a thousand streams begin: they'd wait for ever.
+    """
+    gate = Gate(2)
+    tasks = [asyncio.create_task(gate.enter()) for _ in range(100)]
+    turns = 0
+    while not all(task.done() for task in tasks):
+        clock.advance(0.03)
+        await asyncio.sleep(0)
+        turns += 1
+
+    assert turns < 15
 
 
 async def test_whoever_is_cancelled_at_the_gate_holds_nobody_up():
