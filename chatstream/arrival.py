@@ -400,7 +400,8 @@ class Untapped:
         """Return what was waited for, see :class:`Arrivals`."""
         if self._failure is not None:
             raise self._failure
-        return self._reads
+        reads, self._reads = self._reads, []
+        return reads
 
     def detach(self) -> None:
         """Nothing is attached."""

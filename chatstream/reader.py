@@ -114,11 +114,16 @@ class ChunkReader:
             if not cut and not self._parser.comments:
                 self._failure = document_error(info, bytes(self._head))
 
+    def break_off(self, error: ChatStreamError) -> None:
+        """Let *error* follow the chunks that are there."""
+        self._failure = self._failure or error
+
     def take(self) -> Arrived | None:
         """Return the next chunk, ``None`` if there is none yet.
 
         Raises ``ProtocolError`` for what can't be read, ``UpstreamError`` for an
-        error the server reported; each after the chunks before it.
+        error the server reported, what :meth:`break_off` was given; each after the
+        chunks before it.
         """
         reads = self._reads
         while reads:

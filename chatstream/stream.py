@@ -12,6 +12,7 @@ cursor: what one has taken, another won't see.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import time
 import warnings
@@ -322,6 +323,10 @@ class ChatStream:
     def _on_expired(self, error: StreamTimeoutError) -> None:
         """Take a clock's word that time is up; whoever waits gets the error."""
         self._expired = error
+        if self._body is not None:  # what came while the caller was busy isn't lost
+            with contextlib.suppress(ChatStreamError):
+                for read in self._body.take():
+                    self._reader.push(read)
         self._abort()
 
     # --- What is known -------------------------------------------------------
@@ -492,10 +497,12 @@ class ChatStream:
                 try:
                     arrived = take()
                 except ChatStreamError as error:
-                    if not (isinstance(error, DecodeError) and self._collector.all_finished):
+                    harmless = isinstance(error, DecodeError | StreamTimeoutError)
+                    if not (harmless and self._collector.all_finished):
                         self._fail(error)
                         raise
-                    # Whatever this was, the answer was whole before it.
+                    # Whatever this was, or if the server just didn't hang up: the answer
+                    # was whole before it.
                     self._reader.ended = True
                     return
             if arrived is None:
@@ -689,9 +696,7 @@ class ChatStream:
             watchdog.waiting = False
         if self._expired is not None:
             expired, self._expired = self._expired, None
-            if not self._collector.all_finished:
-                raise expired
-            reader.ended = True  # the answer was whole, the server just didn't hang up
+            reader.break_off(expired)
 
     # --- Observers -----------------------------------------------------------
 

@@ -160,6 +160,41 @@ async def test_the_header_of_that_key_has_a_name(name):
             own.stream(ASK)
 
 
+async def test_what_had_come_when_the_time_was_up_is_not_lost(raw_server, wire):
+    """
+    A slow caller gets it all, and then the error.
+    """
+    more = asyncio.Event()
+
+    async def answer(connection):
+        await connection.request()
+        await connection.send(wire.STREAM_HEAD + wire.http_chunk(wire.chunk("a")))
+        await more.wait()
+        await connection.send(wire.http_chunk(wire.chunk("b") + wire.chunk("c")))
+        await connection.gone()
+
+    raw = await raw_server(answer)
+    async with (
+        ChatSession(raw.base_url, "k", retry=ONCE) as session,
+        session.stream(ASK) as stream,
+    ):
+        events = aiter(stream)
+        assert "a" == (await anext(events)).content
+        more.set()
+        content = stream._body._arrivals._content
+        before = content.total_bytes
+        while content.total_bytes == before:  # noqa: ASYNC110 it tells nobody
+            await asyncio.sleep(0)
+        stream._on_expired(TotalTimeoutError(1.0))  # as the watchdog does
+
+        assert ["b", "c"] == [(await anext(events)).content for _ in range(2)]
+        with pytest.raises(TotalTimeoutError) as caught:
+            await anext(events)
+
+    assert "abc" == caught.value.partial.text
+    assert Verdict.TIMEOUT is caught.value.report.verdict
+
+
 # --- No connection -------------------------------------------------------------------
 
 

@@ -52,7 +52,8 @@ class ScriptedBody:
         """Return what was waited for, or raise it; an empty list is the end."""
         if self._error is not None:
             raise self._error
-        return self._reads
+        reads, self._reads = self._reads, []
+        return reads
 
     async def _next(self) -> None:
         self._reads = []
