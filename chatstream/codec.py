@@ -449,20 +449,18 @@ def _delta(raw: dict[str, Any]) -> Delta:
     return delta
 
 
-def _usage(
-    raw: dict[str, Any], choices: list[dict[str, Any]] | None, extra: dict[str, Any]
-) -> Usage | None:
-    """Read the usage from wherever the server puts it; ``{}`` is none."""
+def _usage(raw: dict[str, Any], extra: dict[str, Any]) -> Usage | None:
+    """Read the usage from where a server puts it around the choices; ``{}`` is none."""
     usage = raw.get("usage")
     if usage is not None and (found := _fit(raw, "usage", Usage, extra)) and usage:
         return found
     groq = raw.get("x_groq")  # Groq; whatever doesn't fit in there is in its extra as it is
-    if type(groq) is dict and groq.get("usage") and (found := _fit(groq, "usage", Usage, {})):
-        return found
-    for choice in choices or ():  # Moonshot
-        if choice.get("usage") and (found := _fit(choice, "usage", Usage, {})):
-            return found
-    return None
+    return _usage_in(groq) if type(groq) is dict else None
+
+
+def _usage_in(other: Mapping[str, Any]) -> Usage | None:
+    """Read the usage from where it is out of place."""
+    return _fit(dict(other), "usage", Usage, {}) if other.get("usage") else None
 
 
 def _choice(raw: Any, alone: bool) -> ChunkChoice:  # noqa: FBT001 the hot path
@@ -564,8 +562,8 @@ class ChunkDecoder:
             self._envelope, self._raw = _envelope(raw), raw
         chunk = ChatCompletionChunk(choices, self._envelope)
         for choice in choices:
-            if choice.extra.get("usage") and chunk.usage is None:  # Moonshot
-                usage = _fit(dict(choice.extra), "usage", Usage, {})
+            if choice.extra and chunk.usage is None and (usage := _usage_in(choice.extra)):
+                # Moonshot
                 chunk.envelope, again = attrs.evolve(chunk.envelope, usage=usage), False
         self._unlike += 1
         if again and len(choices) == 1 and self._unlike >= LOOK_EVERY:
@@ -731,7 +729,7 @@ def _envelope(raw: dict[str, Any]) -> Envelope:
         created = _created(raw, extra)
     usage = get("usage")
     if usage is not None or "x_groq" in extra:
-        usage = _usage(raw, None, extra)
+        usage = _usage(raw, extra)
     moderation = get("moderation")
     if moderation is not None:
         moderation = _fit(raw, "moderation", Moderation, extra)
@@ -749,20 +747,23 @@ def _completion(raw: dict[str, Any]) -> ChatCompletion:
     if type(wire_choices) is not list:
         raise _Mismatch("array", _kind(wire_choices), ".choices")
     choices = []
-    for at, choice in enumerate(wire_choices):
+    for at, wire_choice in enumerate(wire_choices):
         try:
-            choices.append(_message_choice(_object(choice), at))
+            choices.append(_message_choice(_object(wire_choice), at))
         except _Mismatch as mismatch:
             raise mismatch.under(f".choices[{at}]") from None
     choices.sort(key=lambda choice: choice.index)
     extra = _beyond(raw, _COMPLETION_FIELDS)
+    usage = _usage(raw, extra)
+    for choice in choices:  # Moonshot
+        usage = usage or _usage_in(choice.extra)
     return ChatCompletion(
         _text(raw, "id", extra),
         tuple(choices),
         _created(raw, extra),
         _text(raw, "model", extra),
         _text(raw, "object", extra) or "chat.completion",
-        _usage(raw, wire_choices, extra),
+        usage,
         _text(raw, "service_tier", extra),
         _text(raw, "system_fingerprint", extra),
         _fit(raw, "moderation", Moderation, extra),

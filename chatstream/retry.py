@@ -54,7 +54,7 @@ class RetryPolicy:
         """
         try:
             import stamina  # noqa: PLC0415 a tenth of our import, for the few that fail
-        except OSError:  # no descriptor is left to read it with: that is what failed
+        except OSError:  # pragma: no cover  in a process of its own, no descriptor is left
             raise failure from None
 
         last: ChatStreamError | None = failure

@@ -1833,6 +1833,18 @@ def test_what_looks_like_the_content_is_not_taken_for_it(odd):
     assert odd.get("id", "c-1") == chunk.id
 
 
+def test_a_chunk_shows_its_envelope():
+    """
+    Whoever looks at a chunk needn't know what is shared.
+    """
+    chunk = read_chunk(WIRE)
+    names = [field.name for field in attrs.fields(Envelope)]
+
+    assert [getattr(chunk.envelope, name) for name in names] == [
+        getattr(chunk, name) for name in names
+    ]
+
+
 def test_an_envelope_is_shared_while_it_stays_the_same():
     """
     Then it is read, and taken by the collector, once.
