@@ -259,8 +259,16 @@ class Tap(asyncio.Protocol):
         """Pass it on, and see to it that whoever waits for the body hears of it."""
         content = self._content
         if content is not None and not content.is_eof() and content.exception() is None:
-            # Once it has an error, aiohttp's reader drops what nobody has read yet.
-            self._rest = content.read_nowait()
+            # Once it has an error, aiohttp's reader drops what nobody has read yet. Its
+            # parser, where it was paused, goes on with what it kept as that is read;
+            # compressed, that may be a bomb.
+            while content.exception() is None and (data := content.read_nowait()):
+                self._rest += data
+                if content.total_compressed_bytes is not None:
+                    break
+        if self._paused_at is not None:  # a closed transport never reads again
+            self.paused_ns += self._clock() - self._paused_at
+            self._paused_at, self.behind = None, True
         closed_here = getattr(self._inner, "transport", self) is None  # as aiohttp's close() does
         self._inner.connection_lost(exc)
         # aiohttp 3.14 closes the connection at a chunk that is none, but never
@@ -308,6 +316,7 @@ class Tap(asyncio.Protocol):
         """Return what is done when there is something to take, see :class:`Arrivals`."""
         content = self._content
         assert content is not None  # noqa: S101 the headers were read
+        self._wake()  # of two who wait, the first has nothing to wait for any more
         if (
             content.total_bytes > self._taken
             or self._detached

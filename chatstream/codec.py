@@ -419,7 +419,8 @@ def _delta(raw: dict[str, Any]) -> Delta:
     """Read a delta or a whole message: they have the same fields."""
     get = raw.get
     extra = _beyond(raw, _DELTA_FIELDS)
-    delta = Delta(_text(raw, "role", extra), extra=extra, wire=raw)
+    delta = Delta(_text(raw, "role", extra), extra=extra)
+    delta._wire = raw  # noqa: SLF001
     if get("refusal") is not None:
         delta.refusal = _text(raw, "refusal")
     content = get("content")
@@ -479,7 +480,8 @@ def _choice(raw: Any, alone: bool) -> ChunkChoice:  # noqa: FBT001 the hot path
         and len(wire_delta) == 1
         and type(content := wire_delta.get("content")) is str
     ):  # what nearly every chunk holds
-        delta = Delta(None, content, None, None, None, None, None, None, {}, None)
+        delta = Delta(None, content, None, None, None, None, None, None, {})
+        delta._wire = None  # noqa: SLF001
     else:
         delta = _part(raw, "delta", _delta) or Delta()
     extra = {} if raw.keys() <= _CHOICE_FIELDS else _beyond(raw, _CHOICE_FIELDS)
@@ -547,7 +549,8 @@ class ChunkDecoder:
         if type(content) is not str:
             return None
         index, extra, envelope = pattern.rest
-        delta = Delta(None, content, None, None, None, None, None, None, {}, None)
+        delta = Delta(None, content, None, None, None, None, None, None, {})
+        delta._wire = None  # noqa: SLF001
         return ChatCompletionChunk([ChunkChoice(index, delta, None, None, extra)], envelope)
 
     def decode(self, text: str, raw: dict[str, Any]) -> ChatCompletionChunk:
@@ -557,7 +560,7 @@ class ChunkDecoder:
             choices = _choices(wire)
         except _Mismatch as mismatch:
             raise DecodeError("$" + mismatch.path, mismatch.expected, mismatch.seen) from None
-        again = raw == self._raw
+        again = raw == self._raw  # which takes true for 1: so does no server
         if not again:
             self._envelope, self._raw = _envelope(raw), raw
         chunk = ChatCompletionChunk(choices, self._envelope)

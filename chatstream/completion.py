@@ -245,6 +245,8 @@ class CustomToolCall(Value):
     extra: Mapping[str, Any] = Factory(dict)
 
 
+_NO_WIRE: Mapping[str, Any] = {}
+
 # --- A chunk of a stream -----------------------------------------------------
 
 
@@ -279,7 +281,8 @@ class Delta(Value):
 
     ``reasoning`` is read from ``reasoning_content``, ``reasoning``,
     ``reasoning_details`` and thinking parts of a ``content`` list, whichever the
-    server uses. ``str()`` is the delta's JSON with what the wire had, no more.
+    server uses. ``str()`` is the delta's JSON with what the wire had, no more. To
+    change one, make another with ``attrs.evolve``.
     """
 
     role: str | None = None
@@ -291,8 +294,9 @@ class Delta(Value):
     audio: Audio | None = None
     reasoning_details: list[Any] | None = None
     extra: Mapping[str, Any] = Factory(dict)
-    _wire: Mapping[str, Any] | None = field(factory=dict, repr=False, eq=False)
-    # None: it held content and nothing else, as nearly every delta does.
+    _wire: Mapping[str, Any] | None = field(default=_NO_WIRE, init=False, repr=False, eq=False)
+    # None: it held content and nothing else, as nearly every delta does; who puts an
+    # answer together doesn't look further then.
 
     @property
     def wire(self) -> Mapping[str, Any]:
@@ -323,7 +327,7 @@ class Delta(Value):
 
 @define(eq=False, repr=False)
 class ChunkChoice(Value):
-    """One choice's part of a chunk."""
+    """One choice's part of a chunk; chunks may share its ``extra``."""
 
     index: int
     delta: Delta

@@ -167,7 +167,7 @@ class FinishEvent(_Event):
 
 
 @define(eq=False, repr=False, kw_only=True)
-class UsageEvent:
+class UsageEvent(Shown):
     """Token counts; the last one holds."""
 
     elapsed: float
@@ -177,7 +177,7 @@ class UsageEvent:
 
 
 @define(eq=False, repr=False, kw_only=True)
-class OtherEvent:
+class OtherEvent(Shown):
     """A chunk with neither choices nor usage, such as a provider's own."""
 
     elapsed: float

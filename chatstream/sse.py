@@ -134,7 +134,7 @@ class SSEParser:
                     stray = False
                 # Without data nothing is dispatched, and the type is forgotten.
                 self._event, self._retry = "", None
-            elif line[:6] == b"data: ":  # by far the most common, so first
+            elif line[:6] == b"data: ":  # by far the most common of the others
                 pending = line[6:] if pending is None else _joined(pending, line[6:])
             elif line.startswith(b"data:") or line == b"data":
                 pending = line[5:] if pending is None else _joined(pending, line[5:])

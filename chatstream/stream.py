@@ -290,6 +290,7 @@ class ChatStream:
     def _end(self, verdict: Verdict) -> None:
         """Settle how the stream ended, and tell the observers."""
         self._verdict = verdict
+        self._items = _NOTHING  # which hold us, and nobody takes them any more
         self._marks.end_ns = self._clock()
         self._watchdog.stop()
         if self._observing:
@@ -476,7 +477,8 @@ class ChatStream:
                 raise
         finally:
             self._reading = False
-        self._items = self._accepted()
+        if self._verdict is None:
+            self._items = self._accepted()
         return self._verdict is None
 
     def _accepted(self) -> Iterator[DeltaEvent | StreamEvent]:
@@ -634,7 +636,7 @@ class ChatStream:
 
         What came before the token is ready then, its arrivals kept.
         """
-        held: list[Arrived] = []
+        held = self._ready  # a caller who was cancelled in here may come back
         while self._holding and self._verdict is None:
             try:
                 arrived = self._reader.take()
@@ -669,7 +671,6 @@ class ChatStream:
                 if attempt is not self._attempts[-1]:
                     held.clear()
         held.reverse()
-        self._ready = held
 
     async def _read(self) -> None:
         """Wait for bytes and push them to the reader."""

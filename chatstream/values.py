@@ -40,4 +40,7 @@ class Value(Shown):
             if each.eq
         )
 
-    __hash__ = None  # type: ignore[assignment]  # most hold a mapping or a list
+    def __hash__(self) -> int:
+        cls = type(self)
+        values = (getattr(self, each.name) for each in fields(cls) if each.eq)  # type: ignore[arg-type]
+        return hash((cls, *values))  # raises if one of them is a mapping or a list

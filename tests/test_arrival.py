@@ -611,6 +611,56 @@ def test_what_was_unread_when_the_connection_broke_is_not_lost(fake):
         fake.tap.take()
 
 
+def test_a_pause_ends_with_the_connection(fake):
+    """
+    asyncio's TLS transport, once closed, can't even be asked whether it reads.
+    """
+    fake.tap.data_received(b"{}")
+    fake.tap.body_is(fake.content)
+    fake.transport.reading = False
+    much = bytes(FEW_UNREAD + 1)
+    fake.tap.data_received(much)
+    del fake.transport.reading
+    fake.tap.connection_lost(None)
+
+    assert much == b"".join(read.data for read in fake.tap.take())
+    assert 0 < fake.tap.paused
+
+
+@pytest.mark.parametrize(("compressed", "kept"), [(None, b"abcd"), (7, b"ab")])
+def test_what_the_parser_let_go_of_at_the_end_is_not_lost(fake, compressed, kept):
+    """
+    Where it was paused, it goes on as what waits is read; a bomb's rest isn't unpacked.
+    """
+    fake.tap.data_received(b"{}")
+    fake.tap.body_is(fake.content)
+    fake.content.total_compressed_bytes = compressed
+    fake.tap.data_received(b"ab")
+    more = [b"cd"]
+
+    def read_nowait():
+        data, fake.content.waiting = fake.content.waiting, b""
+        if more:
+            fake.content.feed(more.pop())
+        return data
+
+    fake.content.read_nowait = read_nowait
+    fake.tap.connection_lost(None)
+
+    assert kept == b"".join(read.data for read in fake.tap.take())
+
+
+async def test_of_two_who_wait_the_first_is_let_go(fake):
+    """
+    Who leaves a stream reads its rest; who iterates elsewhere mustn't wait for ever.
+    """
+    fake.tap.data_received(b"{}")
+    fake.tap.body_is(fake.content)
+    first, second = fake.tap.wait(), fake.tap.wait()
+
+    assert (True, False) == (first.done(), second.done())
+
+
 @pytest.mark.parametrize("end", ["bytes", "end", "error", "detached"])
 async def test_what_ends_a_wait(fake, end):
     """

@@ -1114,13 +1114,27 @@ def test_two_parts_of_one_choice_in_a_chunk_are_told_apart():
     ]
 
 
+def test_a_delta_that_was_changed_is_taken_as_it_is():
+    """
+    Its original may have been one that held nothing but content.
+    """
+    chunk = read_chunk(deltas({"content": "a"})[0])
+    choice = chunk.choices[0]
+    delta = attrs.evolve(choice.delta, content=None, reasoning="r")
+    collector = MessageCollector()
+    collector.add(attrs.evolve(chunk, choices=[attrs.evolve(choice, delta=delta)]))
+
+    assert Message(reasoning="r") == collector.completion().choices[0].message
+    assert {} == delta.wire
+
+
 def test_a_delta_made_by_hand_is_taken_too():
     """
     It has no wire; tests and replays make such.
     """
     chunk = read_chunk({})
     delta = read_chunk(deltas({"content": "a", "reasoning": "r"})[0]).choices[0].delta
-    delta = attrs.evolve(delta, wire={})
+    delta = attrs.evolve(delta)
     chunk.choices = [ChunkChoice(0, delta, "stop")]
     collector = MessageCollector()
     collector.add(chunk)

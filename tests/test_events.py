@@ -639,3 +639,15 @@ def test_a_delta_event_prints_without_its_chunk():
     assert "content='a'" in repr(event)
     assert repr(piece).startswith("ContentDeltaEvent(")
     assert "pieces" not in repr(piece)
+
+
+def test_every_event_can_be_shown():
+    """
+    What is printed while looking for a fault.
+    """
+    chunk = read_chunk({"choices": [], "usage": {"prompt_tokens": 3}})
+    usage = UsageEvent(elapsed=0.5, arrived_ns=1, coalesced=False, usage=chunk.usage)
+    other = OtherEvent(elapsed=0.5, arrived_ns=1, coalesced=False, chunk=chunk)
+
+    assert "UsageEvent(elapsed=0.5, " in repr(usage)
+    assert "OtherEvent(elapsed=0.5, " in repr(other)

@@ -2231,3 +2231,55 @@ async def test_nonsense_after_a_whole_answer_does_it_no_harm(clock):
 async def run_through(stream):
     async with stream:
         await stream.collect()
+
+
+# Left behind.
+
+
+@pytest.mark.parametrize("way", ["collect", "for", "break", "text", "events"])
+async def test_a_stream_that_is_over_needs_no_collector(clock, way):
+    """
+    In a service a cycle would keep answers until the garbage collector finds them.
+    """
+
+    async def use():
+        async with stream_of(clock, reads(*HELLO)) as stream:
+            match way:
+                case "collect":
+                    await stream.collect()
+                case "for":
+                    assert [event async for event in stream]
+                case "break":
+                    async for _ in stream:
+                        break
+                case _:
+                    assert [piece async for piece in getattr(stream, way)()]
+        return weakref.ref(stream)
+
+    gc.collect()
+    gc.disable()
+    try:
+        left = await use()
+        assert left() is None
+    finally:
+        gc.enable()
+
+
+async def test_a_caller_who_gave_up_waiting_for_a_token_may_come_back(clock):
+    """
+    What had been held back until then is handed out all the same.
+    """
+    stream = stream_of(clock, reads(ROLE, chunk(""), None))
+    async with stream:
+        events = aiter(stream)
+        waiting = asyncio.create_task(anext(events))
+        await turns()
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        stream._reader.push(Read(chunk("Hi") + STOP + DONE, clock()))
+        deltas = [event.delta for event in [await anext(events) for _ in range(4)]]
+
+    assert ["assistant", None, None, None] == [delta.role for delta in deltas]
+    assert "Hi" == deltas[2].content
+    assert 4 == stream.report.events
