@@ -14,13 +14,10 @@ import orjson
 import pytest
 import trustme
 from aioresponses import aioresponses
+from canaries import KEY, OUTPUT, PROMPT
 
 from chatstream import ChatSession, RetryPolicy
 from chatstream.testing import Profile, SimulatedServer
-
-KEY = "sk-canary-0123456789"
-PROMPT = "canary prompt: the colour of secrets"
-
 
 LONGEST = 30
 """Seconds an asynchronous test may take."""
@@ -343,5 +340,5 @@ def mocked():
 
 @pytest.fixture
 def canary():
-    """A key and a prompt that must show up nowhere."""
-    return SimpleNamespace(key=KEY, prompt=PROMPT)
+    """A key, a prompt and an answer that must show up nowhere."""
+    return SimpleNamespace(key=KEY, prompt=PROMPT, output=OUTPUT)

@@ -1,4 +1,4 @@
-"""What the tests of events and of clients share: a question, answers, and a look at an error."""
+"""What all tests of faults share: a question, answers as frames, and what is shown or left."""
 
 import asyncio
 import contextlib
@@ -9,25 +9,25 @@ import subprocess
 import sys
 import textwrap
 import traceback
+from pathlib import Path
 
 from attrs import define
+from canaries import KEY, OUTPUT, PROMPT
 
-from chatstream import (
-    ChatSession,
-    ChatStream,
-    ChatStreamError,
-    RetryPolicy,
-    Timeouts,
-    Verdict,
-    to_dict,
-)
+from chatstream import ChatStream, ChatStreamError, RetryPolicy, Verdict
 
-KEY = "sk-canary-0123456789"
-PROMPT = "canary prompt: the colour of secrets"
 ASK = {"model": "m", "messages": [{"role": "user", "content": PROMPT}]}
 ONCE = RetryPolicy(1)
+SOON = 0.05
+"""Seconds after which a clock runs out where nothing is to come."""
 GIVEN_UP = 5
 """Seconds after which something that happens at once didn't."""
+
+
+# --- Answers --------------------------------------------------------------------------
+
+UNTIL_CLOSED = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
+"""The head of an answer that ends with its connection."""
 
 
 def frame(what):
@@ -55,22 +55,7 @@ STOP = chunk(said(finish_reason="stop"))
 DONE = "[DONE]"
 
 
-async def until(condition):
-    """Return when *condition* is true, of what tells no event of its own: sockets, tasks."""
-    async with asyncio.timeout(GIVEN_UP):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0)
-
-
-async def child(code, *arguments, **environment):
-    """Run *code* in a process of its own, in which every warning is shown."""
-    return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-W", "always", "-c", textwrap.dedent(code), *arguments),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={**os.environ, "COVERAGE_PROCESS_START": "", **environment},
-    )
+# --- Readers --------------------------------------------------------------------------
 
 
 @define
@@ -97,55 +82,6 @@ class Played:
         ]
 
 
-@define
-class Player:
-    """Answers with frames over a real socket, and reads them through a session."""
-
-    raw_server: object
-    wire: object
-
-    async def __call__(self, *frames, ends=True, **params):
-        """Read an answer twice: as deltas, and as the typed events that are returned too.
-
-        If its body *ends*, the connection serves again. One that goes on is left,
-        and its connection closed. An error keeps what came, and says nothing of it,
-        of the prompt or of the key.
-        """
-        body, gone = b"".join(map(frame, frames)), []
-        if ends:
-            answered = self.wire.response(body)
-        else:
-            answered = self.wire.STREAM_HEAD + self.wire.http_chunk(body)
-
-        async def answer(connection):
-            closed = asyncio.Event()
-            gone.append(closed)
-            while await connection.request() is not None:
-                await connection.send(answered)
-            closed.set()
-
-        raw = await self.raw_server(answer)
-        before = asyncio.all_tasks()
-        in_time = Timeouts(first_token=GIVEN_UP, idle=GIVEN_UP)
-        async with ChatSession(raw.base_url, KEY, retry=ONCE, timeouts=in_time) as session:
-            played = await read(session.stream(ASK, **params))
-            typed = await read(session.stream(ASK, **params), ChatStream.events)
-            if ends:
-                assert 1 == raw.connections
-            else:
-                async with asyncio.timeout(GIVEN_UP):
-                    await asyncio.gather(*(closed.wait() for closed in gone))
-                assert 2 == raw.connections
-            if played.error is not None:
-                look_at(played.error, played.text)
-            assert before == asyncio.all_tasks() - raw._tasks
-        assert type(played.error) is type(typed.error)
-        assert played.stream.completion == typed.stream.completion
-        json.dumps(to_dict(played.stream.completion), ensure_ascii=False).encode()
-        json.dumps(played.stream.report.to_dict(), allow_nan=False)
-        return played, typed.events
-
-
 async def read(stream, way=aiter):
     """Read *stream* to its end, well or not."""
     events, error = [], None
@@ -159,30 +95,105 @@ async def read(stream, way=aiter):
     return Played(stream, events, error)
 
 
-def look_at(error, text=""):
-    """See that *error* has what came, and tells neither that nor secrets."""
-    sentences, everything = shown_of(error)
+async def until(condition):
+    """Return when *condition* is true, of what tells no event of its own: sockets, tasks."""
+    async with asyncio.timeout(GIVEN_UP):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0)
 
-    assert error.partial.text == text
+
+async def child(code, *arguments, **environment):
+    """Run *code* in a process of its own, in which every warning is shown."""
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-W", "always", "-c", textwrap.dedent(code), *arguments),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "COVERAGE_PROCESS_START": "", **environment},
+    )
+
+
+# --- What errors have, and what they show ---------------------------------------------
+
+
+def keeps(error, text=""):
+    """Fail if *error* has not the *text* that came, and the report of what happened."""
+    assert text == error.partial.text
     assert error.report.verdict is error.partial.verdict
     assert type(error).__name__ == error.report.error
-    assert len(text) < 4 or text not in sentences
-    assert KEY not in everything
-    assert PROMPT not in everything
+    assert bool(text) is (error.report.time_to_first_token is not None)
+    assert len(error.attempts) == len(error.report.attempts)
+    assert all(attempt.error for attempt in error.attempts)
 
 
-def shown_of(error):
-    """What *error* and those behind it say of themselves, and all that a tracker may show."""
-    sentences, everything = [], []
-    known, ahead = set(), [error]
-    while ahead:
-        one = ahead.pop()
-        if one is None or id(one) in known:
-            continue
-        known.add(id(one))
-        sentences += [str(one), repr(one), repr(one.args)]
-        everything += [repr(vars(one)), *traceback.format_exception(one)]
+def hides(error, text=OUTPUT):
+    """Fail if what is logged, reported or pickled of *error* shows what is secret.
+
+    It may carry the answer, *text*, but it doesn't say it.
+    """
+    shown, said_ = everything(error), sentences(error)
+    assert KEY not in shown
+    assert PROMPT not in shown
+    for answer in {OUTPUT, text if len(text) > 3 else OUTPUT}:
+        assert answer not in said_
+        for cause in chain(error)[1:]:
+            assert answer not in repr(vars(cause))
+    assert str(error).isprintable()
+    assert len(str(error)) < 1000
+
+
+def everything(error):
+    """All that a log, a crash reporter or a debugger may show of an error."""
+    texts = [sentences(error)]
+    for one in chain(error):
+        texts.append(repr(vars(one)))
         with contextlib.suppress(TypeError, AttributeError, pickle.PicklingError):
-            everything.append(repr(pickle.dumps(one)))
-        ahead += [one.__cause__, one.__context__, *getattr(one, "exceptions", ())]
-    return "\n".join(sentences), "\n".join(sentences + everything)
+            texts.append(repr(pickle.dumps(one)))
+    return "\n".join(texts)
+
+
+def sentences(error):
+    """What an error and its causes say, and its report; not the answer it carries."""
+    texts = []
+    for one in chain(error):
+        texts += [str(one), repr(one), repr(one.args), *traceback.format_exception(one)]
+        report = getattr(one, "report", None)
+        if report is not None:
+            texts += [str(report), repr(report), repr(report.to_dict())]
+    return "\n".join(texts)
+
+
+def chain(error):
+    """List an error, its causes, contexts, and parts."""
+    found, waiting = [], [error]
+    while waiting:
+        one = waiting.pop()
+        if one is not None and all(one is not other for other in found):
+            found.append(one)
+            waiting += [one.__cause__, one.__context__, *getattr(one, "exceptions", ())]
+    return found
+
+
+# --- What is left ---------------------------------------------------------------------
+
+
+def acquired(session):
+    """List the connections that aiohttp thinks are in use."""
+    http = session._given_http or session._http
+    return [] if http is None else list(http.connector._acquired)
+
+
+def descriptors():
+    """Return what is open, sockets among it, by number."""
+    found = {}
+    folder = Path("/proc/self/fd")
+    for file in folder.iterdir() if folder.is_dir() else ():
+        with contextlib.suppress(OSError):  # that of the listing itself
+            found[file.name] = str(file.readlink())
+    return found
+
+
+def resident():
+    """Return the bytes of memory that this process has."""
+    pages = Path("/proc/self/statm")
+    return int(pages.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if pages.exists() else 0

@@ -1,27 +1,42 @@
-"""What all faults on the wire have in common: a server that has them, and how they must end."""
+"""What all faults have in common: a server that has them, and how they must end."""
 
 import asyncio
 import contextlib
 import gc
-import pickle
-import traceback
+import json
 import tracemalloc
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from chatstream import ChatSession, ChatStreamError, RetryPolicy, Verdict
+from chatstream import (
+    ChatSession,
+    ChatStream,
+    ChatStreamError,
+    RetryPolicy,
+    Timeouts,
+    Verdict,
+    to_dict,
+)
 
-OUTPUT = "canary answer: the wind is blue"
+from .acts import (
+    ASK,
+    GIVEN_UP,
+    KEY,
+    ONCE,
+    OUTPUT,
+    PROMPT,
+    UNTIL_CLOSED,
+    acquired,
+    descriptors,
+    frame,
+    hides,
+    keeps,
+    read,
+)
+
 MARGIN = 8 * 1024 * 1024
 """Bytes of memory that a stream may take beyond its limit."""
-
-
-@pytest.fixture
-def canary(canary):
-    """A key, a prompt and an answer that must show up nowhere."""
-    return SimpleNamespace(**vars(canary), output=OUTPUT)
 
 
 @pytest.fixture
@@ -36,7 +51,7 @@ def wire(wire):
         END=end,
         WHOLE=one + end,
         BEGUN=wire.STREAM_HEAD + wire.http_chunk(one),
-        UNTIL_CLOSED=b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n",
+        UNTIL_CLOSED=UNTIL_CLOSED,
     )
 
 
@@ -76,7 +91,8 @@ class Faulty:
         try:
             await self._answer(connection)
             if not transport.is_closing():
-                connection.writer.write_eof() if transport.can_write_eof() else transport.close()
+                with contextlib.suppress(OSError):  # the client has left already, with a RST
+                    transport.write_eof() if transport.can_write_eof() else transport.close()
             await connection.gone()
         except ConnectionError:
             pass
@@ -87,7 +103,7 @@ class Faulty:
 
     async def left(self):
         """Return when the client has closed all its connections."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(GIVEN_UP):
             await self._left.wait()
 
 
@@ -161,32 +177,25 @@ def dripping():
 
 
 @pytest.fixture
-def ask(canary):
-    """The request."""
-    return {"model": "m", "messages": [{"role": "user", "content": canary.prompt}]}
-
-
-@pytest.fixture
-def works(ask, canary):
+def works():
     """Give a function that streams an answer which comes whole in spite of all."""
 
     async def works(server, **options):
-        url = server if isinstance(server, str) else server.base_url
-        options = {"retry": RetryPolicy(1), **options}
+        options = {"retry": ONCE, **options}
         async with (
-            ChatSession(url, canary.key, **options) as session,
-            session.stream(ask) as stream,
+            ChatSession(server.base_url, KEY, **options) as session,
+            session.stream(ASK) as stream,
         ):
             await stream.collect()
         assert Verdict.FINISHED is stream.verdict
-        assert canary.output == stream.completion.text
+        assert OUTPUT == stream.completion.text
         return stream
 
     return works
 
 
 @pytest.fixture
-def fails(ask, canary, caplog):
+def fails(caplog):
     """Give a function that runs into a fault, checks what all have in common, returns the error.
 
     The catalogue's common outcome: an error of class *kind* with *verdict*, the
@@ -197,10 +206,19 @@ def fails(ask, canary, caplog):
     """
 
     async def fails(
-        server, kind, verdict, *, text="", retryable=False, created=..., kept=False, **options
+        server,
+        kind,
+        verdict,
+        *,
+        ask=ASK,
+        text="",
+        retryable=False,
+        created=...,
+        kept=False,
+        **options,
     ):
         url = server if isinstance(server, str) else server.base_url
-        options = {"api_key": canary.key, "retry": RetryPolicy(2, max_wait=0), **options}
+        options = {"api_key": KEY, "retry": RetryPolicy(2, max_wait=0), **options}
         attempts = min(options["retry"].attempts, 2) if retryable else 1
         open_before = descriptors()
         handed = []
@@ -218,21 +236,19 @@ def fails(ask, canary, caplog):
                 if not kept:
                     await _left(server)
                 assert (kind if created is ... else created) is type(caught.value)
-                _hides(caught.value, canary)
+                hides(caught.value)
             assert not acquired(session)
         await _left(server)
         await _closed(open_before)
 
         assert kind is type(error), repr(error)
         assert retryable is error.retryable
-        assert text == "".join(handed) == error.partial.text
-        assert verdict is error.report.verdict is error.partial.verdict
-        assert kind.__name__ == error.report.error
-        assert (1 if text else attempts) == len(error.attempts) == len(error.report.attempts)
-        assert all(attempt.error for attempt in error.attempts)
-        assert bool(text) is (error.report.time_to_first_token is not None)
-        _hides(error, canary)
-        for secret in (canary.key, canary.prompt, canary.output):
+        assert text == "".join(handed)
+        assert verdict is error.report.verdict
+        assert (1 if text else attempts) == len(error.attempts)
+        keeps(error, text)
+        hides(error)
+        for secret in (KEY, PROMPT, OUTPUT):
             assert secret not in caplog.text
         return error
 
@@ -252,84 +268,6 @@ async def _left(server):
         await server.left()
 
 
-@pytest.fixture
-def hides(canary):
-    """Give a function that fails if an error shows what is secret."""
-    return lambda error: _hides(error, canary)
-
-
-def _hides(error, canary):
-    """Nothing that is logged, reported or pickled of an error shows what is secret."""
-    shown = everything(error)
-    assert canary.key not in shown
-    assert canary.prompt not in shown
-    assert canary.output not in sentences(error)
-    for cause in chain(error)[1:]:
-        assert canary.output not in repr(vars(cause))
-    assert str(error).isprintable()
-    assert len(str(error)) < 1000
-
-
-def everything(error):
-    """All that a log, a crash reporter or a debugger may show of an error."""
-    texts = [sentences(error)]
-    for one in chain(error):
-        texts.append(repr(vars(one)))
-        with contextlib.suppress(TypeError, AttributeError, pickle.PicklingError):
-            texts.append(repr(pickle.dumps(one)))
-    return "\n".join(texts)
-
-
-def sentences(error):
-    """What an error and its causes say, and its report; not the answer it carries."""
-    texts = []
-    for one in chain(error):
-        texts += [str(one), repr(one), repr(one.args), *traceback.format_exception(one)]
-        report = getattr(one, "report", None)
-        if report is not None:
-            texts += [str(report), repr(report), repr(report.to_dict())]
-    return "\n".join(texts)
-
-
-def chain(error):
-    """List an error, its causes, contexts, and parts."""
-    found, waiting = [], [error]
-    while waiting:
-        one = waiting.pop()
-        if one is not None and all(one is not other for other in found):
-            found.append(one)
-            waiting += [one.__cause__, one.__context__, *getattr(one, "exceptions", ())]
-    return found
-
-
-@pytest.fixture(name="acquired")
-def acquired_fixture():
-    """Give the function of this name."""
-    return acquired
-
-
-@pytest.fixture(name="descriptors")
-def descriptors_fixture():
-    """Give the function of this name."""
-    return descriptors
-
-
-def acquired(session):
-    """List the connections that aiohttp thinks are in use."""
-    http = session._given_http or session._http
-    return [] if http is None else list(http.connector._acquired)
-
-
-def descriptors():
-    """Return what is open, sockets among it, by number."""
-    found = {}
-    folder = Path("/proc/self/fd")
-    for file in folder.iterdir() if folder.is_dir() else ():
-        with contextlib.suppress(OSError):  # that of the listing itself
-            found[file.name] = str(file.readlink())
-    return found
-
-
 async def _closed(open_before):
     """Wait a few turns for what was closed a moment ago to be so; fail if it isn't."""
     for _ in range(50):
@@ -337,6 +275,54 @@ async def _closed(open_before):
             return
         await asyncio.sleep(0)
     assert open_before == descriptors()
+
+
+@pytest.fixture
+def play(faulty, wire):
+    """Give a function that answers with frames, reads them, and returns what and how it was.
+
+    They are read twice: as deltas, and as the typed events that are returned too.
+    If the body *ends*, the connection serves again. One that goes on is left,
+    and its connection closed. An error keeps what came, and says nothing of it,
+    of the prompt or of the key.
+    """
+
+    async def play(*frames, ends=True, **params):
+        body = b"".join(map(frame, frames))
+        answer = wire.response(body) if ends else wire.STREAM_HEAD + wire.http_chunk(body)
+        server = await faulty(wire.always(answer))
+        in_time = Timeouts(first_token=GIVEN_UP, idle=GIVEN_UP)
+        async with ChatSession(server.base_url, KEY, retry=ONCE, timeouts=in_time) as session:
+            played = await read(session.stream(ASK, **params))
+            typed = await read(session.stream(ASK, **params), ChatStream.events)
+            if not ends:
+                await server.left()
+            assert (1 if ends else 2) == server.connections
+        assert type(played.error) is type(typed.error)
+        for one in (played, typed):
+            if one.error is not None:
+                keeps(one.error, one.text)
+                hides(one.error, one.text)
+        assert played.stream.completion == typed.stream.completion
+        json.dumps(to_dict(played.stream.completion), ensure_ascii=False).encode()
+        json.dumps(played.stream.report.to_dict(), allow_nan=False)
+        return played, typed.events
+
+    return play
+
+
+@pytest.fixture
+def waits(monkeypatch):
+    """The seconds that are waited, while no time passes."""
+    waited, sleep = [], asyncio.sleep
+
+    async def note(delay, result=None):
+        if delay:
+            waited.append(delay)
+        return await sleep(0, result)
+
+    monkeypatch.setattr(asyncio, "sleep", note)
+    return waited
 
 
 # --- Memory -----------------------------------------------------------------------------------

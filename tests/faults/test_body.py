@@ -1,4 +1,4 @@
-"""Rows W10–W12, W15–W26 and W39 of the catalogue of faults: bodies that break or go on for ever."""
+"""Bodies that break or go on for ever: rows W11, W12, W15 to W26 and W39 of the faults."""
 
 import asyncio
 import gzip
@@ -20,7 +20,8 @@ from chatstream import (
     Verdict,
 )
 
-SOON = 0.05
+from .acts import ASK, ONCE, SOON
+
 LIMIT = 512 * 1024
 """An event's size, where there is to be a limit."""
 
@@ -31,7 +32,9 @@ cut_short = {"verdict": Verdict.TRUNCATED, "retryable": True, "created": None}
 
 
 async def test_a_length_that_is_not_reached(fails, faulty, wire):
-    """W11: the rest is missing, and is missed."""
+    """
+    W11: the rest is missing, and is missed.
+    """
     answer = wire.response(wire.WHOLE).replace(b"content-length: ", b"content-length: 9")
 
     await fails(
@@ -43,8 +46,10 @@ async def test_a_length_that_is_not_reached(fails, faulty, wire):
 
 
 @pytest.mark.parametrize("when", ["at once", "later"])
-async def test_bytes_after_the_length_are_nobodys_answer(ask, faulty, wire, when):
-    """W11, W39: neither of the request before nor of the one after."""
+async def test_bytes_after_the_length_are_nobodys_answer(faulty, wire, when):
+    """
+    W11, W39: neither of the request before nor of the one after.
+    """
     stray = wire.response(wire.chunk("a stranger's") + wire.END)
 
     async def answer(connection):
@@ -60,7 +65,7 @@ async def test_bytes_after_the_length_are_nobodys_answer(ask, faulty, wire, when
     async with ChatSession(server.base_url, retry=RetryPolicy(2)) as session:
         for _ in range(3):
             read.clear()
-            async with session.stream(ask) as stream:
+            async with session.stream(ASK) as stream:
                 await stream.collect()
             read.set()
             for _ in range(10):  # the client reads it before it asks again
@@ -70,7 +75,9 @@ async def test_bytes_after_the_length_are_nobodys_answer(ask, faulty, wire, when
 
 
 async def test_a_length_that_ends_within_an_event(fails, faulty, wire):
-    """W11: what comes after it is not even the rest of this answer."""
+    """
+    W11: what comes after it is not even the rest of this answer.
+    """
 
     async def answer(connection):
         await connection.request()
@@ -88,7 +95,9 @@ async def test_a_length_that_ends_within_an_event(fails, faulty, wire):
     ids=["after an event", "within a line", "within [DONE]", "after a line"],
 )
 async def test_a_body_that_ends_with_the_connection(fails, faulty, wire, end):
-    """W12: such an end says nothing; whether it is whole must come from inside."""
+    """
+    W12: such an end says nothing; whether it is whole must come from inside.
+    """
     error = await fails(
         await faulty(wire.UNTIL_CLOSED + wire.ONE + end),
         InterruptedStreamError,
@@ -101,7 +110,9 @@ async def test_a_body_that_ends_with_the_connection(fails, faulty, wire, end):
 
 
 async def test_a_body_that_ends_with_the_connection_may_be_whole(works, faulty, wire):
-    """W12: the same with all that belongs to it."""
+    """
+    W12: the same with all that belongs to it.
+    """
     await works(await faulty(wire.UNTIL_CLOSED + wire.WHOLE))
 
 
@@ -110,7 +121,9 @@ async def test_a_body_that_ends_with_the_connection_may_be_whole(works, faulty, 
 
 @pytest.mark.parametrize("drops", [b"x", b": ping\n\n"], ids=["an event", "comments"])
 async def test_a_slow_body_before_the_first_token(fails, faulty, wire, dripping, drops):
-    """W15, W17: bytes that are no token are none."""
+    """
+    W15, W17: bytes that are no token are none.
+    """
     drip = dripping(wire.UNTIL_CLOSED + b'data: {"' * (drops == b"x"), drops)
     error = await fails(
         await faulty(drip),
@@ -127,7 +140,9 @@ async def test_a_slow_body_before_the_first_token(fails, faulty, wire, dripping,
 
 @pytest.mark.parametrize("drops", [b"x", b": ping\n\n"], ids=["an event", "comments"])
 async def test_a_slow_body_after_the_first_token(fails, faulty, wire, dripping, drops):
-    """W15, W17: the model behind it may be dead, whatever a proxy does to keep us."""
+    """
+    W15, W17: the model behind it may be dead, whatever a proxy does to keep us.
+    """
     drip = dripping(wire.UNTIL_CLOSED + wire.ONE + b'data: {"' * (drops == b"x"), drops)
     error = await fails(
         await faulty(drip),
@@ -144,7 +159,9 @@ async def test_a_slow_body_after_the_first_token(fails, faulty, wire, dripping, 
 
 
 async def test_comments_for_ever(fails, faulty, wire, dripping):
-    """W17: without a limit on silence, the total ends it."""
+    """
+    W17: without a limit on silence, the total ends it.
+    """
     error = await fails(
         await faulty(dripping(wire.UNTIL_CLOSED + wire.ONE, b": ping\n\n")),
         TotalTimeoutError,
@@ -160,7 +177,9 @@ async def test_comments_for_ever(fails, faulty, wire, dripping):
 
 @pytest.mark.parametrize("after", ["request", "headers"])
 async def test_silence_before_the_first_token(fails, faulty, wire, after):
-    """W16: another attempt may find another machine."""
+    """
+    W16: another attempt may find another machine.
+    """
 
     async def stall(connection):
         await connection.request()
@@ -180,7 +199,9 @@ async def test_silence_before_the_first_token(fails, faulty, wire, after):
 
 
 async def test_silence_after_the_first_token(fails, faulty, wire):
-    """W16: another error than silence before it, and what came is kept."""
+    """
+    W16: another error than silence before it, and what came is kept.
+    """
 
     async def stall(connection):
         await connection.request()
@@ -200,8 +221,10 @@ async def test_silence_after_the_first_token(fails, faulty, wire):
     assert SOON == error.limit
 
 
-async def test_silence_within_a_whole_answer(ask, faulty):
-    """W16: create() has the same clocks."""
+async def test_silence_within_a_whole_answer(faulty):
+    """
+    W16: create() has the same clocks.
+    """
 
     async def stall(connection):
         await connection.request()
@@ -210,9 +233,9 @@ async def test_silence_within_a_whole_answer(ask, faulty):
 
     server = await faulty(stall)
     timeouts = Timeouts(idle=SOON)
-    async with ChatSession(server.base_url, timeouts=timeouts, retry=RetryPolicy(1)) as session:
+    async with ChatSession(server.base_url, timeouts=timeouts, retry=ONCE) as session:
         with pytest.raises(IdleTimeoutError):
-            await session.create(ask)
+            await session.create(ASK)
         await server.left()
 
 
@@ -220,8 +243,10 @@ async def test_silence_within_a_whole_answer(ask, faulty):
 
 
 @pytest.mark.parametrize("size", [1, 7, 10_000])
-async def test_however_the_bytes_are_cut(ask, faulty, wire, size):
-    """W18: the events are the same, and each came with the read that brought its last byte."""
+async def test_however_the_bytes_are_cut(faulty, wire, size):
+    """
+    W18: the events are the same, and each came with the read that brought its last byte.
+    """
     texts = ["one", "zwölf", "\N{GRINNING FACE}"]
     body = b"".join(map(wire.chunk, texts)) + wire.END
 
@@ -234,7 +259,7 @@ async def test_however_the_bytes_are_cut(ask, faulty, wire, size):
             await connection.send(body[at : at + size])
 
     server = await faulty(answer)
-    async with ChatSession(server.base_url) as session, session.stream(ask) as stream:
+    async with ChatSession(server.base_url) as session, session.stream(ASK) as stream:
         events = [event async for event in stream]
 
     assert [*texts, None] == [event.content for event in events]
@@ -262,7 +287,9 @@ async def test_however_the_bytes_are_cut(ask, faulty, wire, size):
     ids=["a data line", "a line", "a comment", "data lines", "empty data lines"],
 )
 async def test_an_event_without_end(fails, faulty, wire, endless, bounded, begin, block):
-    """W19, W20: it is given up at the limit, with nothing much beyond it in memory."""
+    """
+    W19, W20: it is given up at the limit, with nothing much beyond it in memory.
+    """
     server = await faulty(endless(wire.UNTIL_CLOSED + wire.ONE + begin, block))
     with bounded(LIMIT):
         error = await fails(
@@ -281,7 +308,9 @@ async def test_an_event_without_end(fails, faulty, wire, endless, bounded, begin
 @pytest.mark.parametrize("lines", [b": ping\n", b": ping\n\n", b"x: y\n", b"xxxxxxxx\n", b"id: 1\n",
                                    b"event: x\n", b"retry: 1\n", b"\n"], ids=repr)  # fmt: skip
 async def test_lines_that_mean_nothing(fails, faulty, wire, bounded, lines):
-    """W21: none is kept, and the clock for the next token goes on."""
+    """
+    W21: none is kept, and the clock for the next token goes on.
+    """
 
     async def answer(connection):
         await connection.request()
@@ -305,7 +334,9 @@ async def test_lines_that_mean_nothing(fails, faulty, wire, bounded, lines):
 
 @pytest.mark.parametrize("before", [True, False])
 async def test_comments_without_end(fails, faulty, wire, endless, bounded, before):
-    """W21: before the first event, too, where the beginning of a body is kept for an error."""
+    """
+    W21: before the first event, too, where the beginning of a body is kept for an error.
+    """
     head = wire.UNTIL_CLOSED if before else wire.UNTIL_CLOSED + wire.ONE
     with bounded():
         await fails(
@@ -325,7 +356,9 @@ async def test_comments_without_end(fails, faulty, wire, endless, bounded, befor
     ids=repr,
 )
 async def test_events_without_end_that_mean_nothing(fails, faulty, wire, endless, bounded, event):
-    """W21: events without a token, before the first, are held back up to a number of them."""
+    """
+    W21: events without a token, before the first, are held back up to a number of them.
+    """
     with bounded():
         await fails(
             await faulty(endless(wire.UNTIL_CLOSED, event * 200)),
@@ -334,15 +367,17 @@ async def test_events_without_end_that_mean_nothing(fails, faulty, wire, endless
             retryable=True,
             created=None,
             timeouts=Timeouts(first_token=0.2),
-            retry=RetryPolicy(1),
+            retry=ONCE,
         )
 
 
-async def test_a_large_event(ask, faulty, wire):
-    """W22: an image in a delta is no attack."""
+async def test_a_large_event(faulty, wire):
+    """
+    W22: an image in a delta is no attack.
+    """
     text = "x" * (8 * 1024 * 1024 + 1)
     server = await faulty(wire.response(wire.chunk(text) + wire.END))
-    async with ChatSession(server.base_url) as session, session.stream(ask) as stream:
+    async with ChatSession(server.base_url) as session, session.stream(ASK) as stream:
         await stream.collect()
 
     assert text == stream.completion.text
@@ -363,11 +398,13 @@ async def test_a_large_event(ask, faulty, wire):
         (b"\xef\xbb\xbf", "\ufeff"),
     ],
 )
-async def test_bytes_that_are_no_text(ask, faulty, wire, data, text):
-    """W23: a replacement character, as the standard has it, and the stream goes on."""
+async def test_bytes_that_are_no_text(faulty, wire, data, text):
+    """
+    W23: a replacement character, as the standard has it, and the stream goes on.
+    """
     event = wire.chunk("@").replace(b"@", data)
     server = await faulty(wire.response(event + wire.chunk("!") + wire.END))
-    async with ChatSession(server.base_url) as session, session.stream(ask) as stream:
+    async with ChatSession(server.base_url) as session, session.stream(ASK) as stream:
         await stream.collect()
 
     assert text + "!" == stream.completion.text
@@ -375,7 +412,9 @@ async def test_bytes_that_are_no_text(ask, faulty, wire, data, text):
 
 @pytest.mark.parametrize("size", [1, 2, 1000])
 async def test_a_byte_order_mark(works, faulty, wire, size):
-    """W23: at the start of a stream it says nothing, also if it comes in pieces."""
+    """
+    W23: at the start of a stream it says nothing, also if it comes in pieces.
+    """
     body = b"\xef\xbb\xbf" + wire.WHOLE
 
     async def answer(connection):
@@ -423,8 +462,10 @@ HAS_BROTLI = importlib.util.find_spec("brotli") is not None
         pytest.param("br", marks=pytest.mark.skipif(not HAS_BROTLI, reason="no brotli")),
     ],
 )
-async def test_a_compressed_stream_comes_piece_by_piece(ask, faulty, wire, encoding):
-    """W24: nobody asked for it; but each event leaves with the read that brought it."""
+async def test_a_compressed_stream_comes_piece_by_piece(faulty, wire, encoding):
+    """
+    W24: nobody asked for it; but each event leaves with the read that brought it.
+    """
     texts = ["one", " two", " three"]
     pieces = Packer(encoding).pieces(*map(wire.chunk, texts), wire.END)
 
@@ -440,7 +481,7 @@ async def test_a_compressed_stream_comes_piece_by_piece(ask, faulty, wire, encod
 
     server = await faulty(answer)
     events = []
-    async with ChatSession(server.base_url) as session, session.stream(ask) as stream:
+    async with ChatSession(server.base_url) as session, session.stream(ASK) as stream:
         async for event in stream:
             events.append(event)
             server.handed.set()
@@ -456,11 +497,13 @@ def packed(head, encoding):
     return head.replace(b"\r\n\r\n", b"\r\ncontent-encoding: %b\r\n\r\n" % encoding.encode())
 
 
-async def test_many_gzips_in_one(ask, faulty, wire):
-    """W24, W25: each event in a member of its own, more than a parser might follow."""
+async def test_many_gzips_in_one(faulty, wire):
+    """
+    W24, W25: each event in a member of its own, more than a parser might follow.
+    """
     body = b"".join(gzip.compress(wire.chunk("x")) for _ in range(1025)) + gzip.compress(wire.END)
     server = await faulty(packed(wire.response(body), "gzip"))
-    async with ChatSession(server.base_url) as session, session.stream(ask) as stream:
+    async with ChatSession(server.base_url) as session, session.stream(ASK) as stream:
         await stream.collect()
 
     assert "x" * 1025 == stream.completion.text
@@ -468,7 +511,9 @@ async def test_many_gzips_in_one(ask, faulty, wire):
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd"])
 async def test_compression_that_is_broken(fails, faulty, wire, encoding):
-    """W25: or that nobody here can undo."""
+    """
+    W25: or that nobody here can undo.
+    """
     await fails(
         await faulty(packed(wire.response(b"\xffno such thing" * 100), encoding)),
         ProtocolError,
@@ -478,7 +523,9 @@ async def test_compression_that_is_broken(fails, faulty, wire, encoding):
 
 
 async def test_compression_that_breaks_off(fails, faulty, wire):
-    """W25: aiohttp ends such a body without an error."""
+    """
+    W25: aiohttp ends such a body without an error.
+    """
     one, two = Packer("gzip").pieces(wire.ONE, wire.END)
 
     await fails(
@@ -490,7 +537,9 @@ async def test_compression_that_breaks_off(fails, faulty, wire):
 
 
 async def test_compression_that_turns_bad(fails, faulty, wire):
-    """W25: in the middle of an answer."""
+    """
+    W25: in the middle of an answer.
+    """
     one, two = Packer("gzip").pieces(wire.ONE, wire.END)
 
     async def answer(connection):
@@ -512,7 +561,9 @@ async def test_compression_that_turns_bad(fails, faulty, wire):
 
 @pytest.mark.parametrize("what", ["an event", "comments"])
 async def test_a_bomb(fails, faulty, wire, bounded, what):
-    """W25: a thousand bytes for each that was sent."""
+    """
+    W25: a thousand bytes for each that was sent.
+    """
     packer = zlib.compressobj(wbits=31)
     bomb = [packer.compress(wire.ONE + b"data: " * (what == "an event"))]
     block = b"x" * 1024 * 1024 if what == "an event" else (b": " + b"x" * 61 + b"\n") * 16384
@@ -555,7 +606,9 @@ async def test_a_bomb(fails, faulty, wire, bounded, what):
     ids=lambda bad: repr(bad[:20]),
 )
 async def test_not_in_chunks(fails, faulty, wire, bounded, bad):
-    """W26: no cut in transit: whoever sent it doesn't speak HTTP as it should."""
+    """
+    W26: no cut in transit: whoever sent it doesn't speak HTTP as it should.
+    """
 
     async def answer(connection):
         await connection.request()
@@ -581,7 +634,9 @@ async def test_not_in_chunks(fails, faulty, wire, bounded, bad):
 
 
 async def test_the_extension_of_a_chunk(works, faulty, wire):
-    """W26: however long, it says nothing, and what comes after it counts."""
+    """
+    W26: however long, it says nothing, and what comes after it counts.
+    """
     body = b"%x;%b\r\n%b\r\n0\r\n\r\n" % (len(wire.WHOLE), b"x" * 200_000, wire.WHOLE)
 
     await works(await faulty(wire.STREAM_HEAD + body))
@@ -589,7 +644,9 @@ async def test_the_extension_of_a_chunk(works, faulty, wire):
 
 @pytest.mark.parametrize("block", [b"x" * 50_000, b"0" * 5000], ids=["extension", "zeros"])
 async def test_the_size_of_a_chunk_without_end(fails, faulty, wire, endless, bounded, block):
-    """W26: memory stays flat, and the clock ends what isn't wrong."""
+    """
+    W26: memory stays flat, and the clock ends what isn't wrong.
+    """
     wrong = block[:1] == b"0"
     server = await faulty(endless(wire.BEGUN + (b"5" if wrong else b"5;"), block))
     with bounded():
@@ -604,13 +661,15 @@ async def test_the_size_of_a_chunk_without_end(fails, faulty, wire, endless, bou
         )
 
 
-async def test_trailers_without_end(ask, faulty, wire, endless, bounded):
-    """W26: a whole answer, after which the server can't stop talking."""
+async def test_trailers_without_end(faulty, wire, endless, bounded):
+    """
+    W26: a whole answer, after which the server can't stop talking.
+    """
     head = wire.STREAM_HEAD + wire.http_chunk(wire.WHOLE) + b"0\r\n"
     server = await faulty(endless(head, b"x: y\r\n" * 1000))
     with bounded():
-        async with ChatSession(server.base_url, retry=RetryPolicy(1)) as session:
-            async with session.stream(ask) as stream:
+        async with ChatSession(server.base_url, retry=ONCE) as session:
+            async with session.stream(ASK) as stream:
                 async for _ in stream:
                     server.handed.set()
             await server.left()
@@ -622,8 +681,10 @@ async def test_trailers_without_end(ask, faulty, wire, endless, bounded):
 # --- W39: the next answer on a connection ---------------------------------------------
 
 
-async def test_what_is_left_of_an_answer_is_not_the_next_one(ask, faulty, wire):
-    """W39: whoever leaves early leaves the connection, too."""
+async def test_what_is_left_of_an_answer_is_not_the_next_one(faulty, wire):
+    """
+    W39: whoever leaves early leaves the connection, too.
+    """
 
     async def answer(connection):
         await connection.request()
@@ -637,14 +698,14 @@ async def test_what_is_left_of_an_answer_is_not_the_next_one(ask, faulty, wire):
         await connection.send(wire.response(wire.chunk("a stranger's") + wire.END))
 
     server = await faulty(answer)
-    async with ChatSession(server.base_url, retry=RetryPolicy(1)) as session:
-        async with session.stream(ask) as stream:
+    async with ChatSession(server.base_url, retry=ONCE) as session:
+        async with session.stream(ASK) as stream:
             async for event in stream:
                 if event.content:
                     server.handed.set()
                     break
         await server.left()
-        async with session.stream(ask) as again:
+        async with session.stream(ASK) as again:
             await again.collect()
         assert not again.report.phases.reused
     await server.left()

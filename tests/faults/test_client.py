@@ -22,25 +22,32 @@ from chatstream import (
 from chatstream.marks import percentile
 from chatstream.observers.memory import MemoryRecorder
 
-from .acts import ASK, DONE, GIVEN_UP, ONCE, STOP, Played, child, chunk, frame, read, until
-
-HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
+from .acts import (
+    ASK,
+    DONE,
+    GIVEN_UP,
+    ONCE,
+    STOP,
+    UNTIL_CLOSED,
+    Played,
+    child,
+    chunk,
+    frame,
+    read,
+    until,
+)
 
 
 @pytest.fixture
-async def silent(raw_server):
+async def silent(faulty):
     """A server that says "Hi" to each request and then nothing, until the client leaves."""
 
     async def answer(connection):
         await connection.request()
-        await connection.send(HEAD + frame(chunk("Hi")))
-        raw.open += 1
+        await connection.send(UNTIL_CLOSED + frame(chunk("Hi")))
         await connection.gone()
-        raw.open -= 1
 
-    raw = await raw_server(answer)
-    raw.open = 0
-    return raw
+    return await faulty(answer)
 
 
 # --- Closing ----------------------------------------------------------------------------
@@ -83,19 +90,16 @@ async def test_two_iterators_at_once_are_misuse(silent):
             await reading
 
 
-async def test_closing_a_session_under_all_kinds_of_streams(silent, raw_server):
+async def test_closing_a_session_under_all_kinds_of_streams(silent, faulty):
     """
     K5: read, idle, connecting, without an answer, waiting for room or for another attempt:
     each ends quietly, closing takes no second, and no connection is left.
     """
 
     async def mute(connection):
-        mute.heard += 1
         await connection.gone()
-        mute.heard -= 1
 
-    mute.heard = 0
-    deaf = await raw_server(mute)
+    deaf = await faulty(mute)
     sessions = {
         "read": ChatSession(silent.base_url),
         "idle": ChatSession(silent.base_url),
@@ -111,12 +115,12 @@ async def test_closing_a_session_under_all_kinds_of_streams(silent, raw_server):
             for name, stream in streams.items()
         }
         await until(lambda: streams["read"].completion.text and streams["idle"].response)
-        await until(lambda: mute.heard == 2 and streams["resting"].attempts)
+        await until(lambda: deaf.open == 2 and streams["resting"].attempts)
         loop = asyncio.get_running_loop()
         began = loop.time()
         await asyncio.gather(*(session.aclose() for session in sessions.values()))
         taken = loop.time() - began
-        await until(lambda: silent.open + mute.heard == 0)
+        await until(lambda: silent.open + deaf.open == 0)
 
     assert taken < 1
     for name, task in tasks.items():
@@ -461,7 +465,7 @@ def raw_server_apart():
         with connection, ours:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection.recv(65536)
-            connection.sendall(HEAD + frame(chunk("1")))
+            connection.sendall(UNTIL_CLOSED + frame(chunk("1")))
             ours.recv(2)
             connection.sendall(frame(chunk("2")))
             connection.sendall(frame(chunk("3")) + frame(STOP) + frame(DONE))
@@ -487,7 +491,7 @@ async def test_a_consumer_who_never_iterates(raw_server):
 
     async def flood(connection):
         await connection.request()
-        await connection.send(HEAD)
+        await connection.send(UNTIL_CLOSED)
         try:
             while True:
                 await connection.send(frame(chunk("x" * 65536)))

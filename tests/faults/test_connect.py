@@ -1,4 +1,4 @@
-"""Rows W1–W9 and W13 of the catalogue of faults: no connection, or one that breaks."""
+"""No connection, or one that breaks: rows W1 to W10, W13 and W14 of the faults."""
 
 import asyncio
 import datetime as dt
@@ -19,8 +19,7 @@ from chatstream import (
     Verdict,
 )
 
-SOON = 0.05
-"""Seconds after which a clock runs out where nothing is to come."""
+from .acts import SOON
 
 
 @pytest.fixture
@@ -35,7 +34,9 @@ def unused():
 
 
 async def test_refused(fails, unused):
-    """W1: nobody listens; trying again may help."""
+    """
+    W1: nobody listens; trying again may help.
+    """
     error = await fails(
         f"http://127.0.0.1:{unused}/v1", ConnectError, Verdict.CONNECT_ERROR, retryable=True
     )
@@ -46,7 +47,9 @@ async def test_refused(fails, unused):
 
 
 async def test_unreachable(fails):
-    """W1: there is no way to a broadcast address by TCP; the kernel says so at once."""
+    """
+    W1: there is no way to a broadcast address by TCP; the kernel says so at once.
+    """
     error = await fails(
         "http://255.255.255.255/v1",
         ConnectError,
@@ -59,7 +62,9 @@ async def test_unreachable(fails):
 
 
 async def test_no_such_host(fails):
-    """W2: a name that is nobody's."""
+    """
+    W2: a name that is nobody's.
+    """
     error = await fails(
         "https://nobody.invalid/v1", ConnectError, Verdict.CONNECT_ERROR, retryable=True
     )
@@ -83,7 +88,9 @@ class Resolver(aiohttp.abc.AbstractResolver):
 
 @pytest.mark.parametrize("how", ["EAI_NODATA", "EAI_AGAIN"])
 async def test_a_lookup_without_an_answer(fails, how):
-    """W2: the server of names knows the name, but no address; or doesn't answer."""
+    """
+    W2: the server of names knows the name, but no address; or doesn't answer.
+    """
 
     async def look():
         raise socket.gaierror(getattr(socket, how), "no answer")
@@ -101,7 +108,9 @@ async def test_a_lookup_without_an_answer(fails, how):
 
 
 async def test_a_lookup_that_hangs(fails):
-    """W2: the lookup is part of connecting, and ends with its clock."""
+    """
+    W2: the lookup is part of connecting, and ends with its clock.
+    """
     async with http_with(asyncio.Event().wait) as http:
         error = await fails(
             "https://somebody.test/v1",
@@ -139,7 +148,9 @@ def blackhole():
 
 
 async def test_a_blackhole(fails, blackhole):
-    """W3: no answer to a SYN; the clock for connecting runs out, and not before its time."""
+    """
+    W3: no answer to a SYN; the clock for connecting runs out, and not before its time.
+    """
     error = await fails(
         f"http://127.0.0.1:{blackhole}/v1",
         ConnectTimeoutError,
@@ -196,7 +207,9 @@ def untrusted(authority, tmp_path):
     ],
 )
 async def test_a_certificate_that_is_not_trusted(fails, faulty, untrusted, client_tls, how, said):
-    """W4: trying again can't help, and nothing of the request goes to whoever that is."""
+    """
+    W4: trying again can't help, and nothing of the request goes to whoever that is.
+    """
     server = await faulty(b"", tls=untrusted(how))
     error = await fails(server, ConnectError, Verdict.CONNECT_ERROR, tls=client_tls)
 
@@ -206,7 +219,9 @@ async def test_a_certificate_that_is_not_trusted(fails, faulty, untrusted, clien
 
 
 async def test_a_handshake_that_stalls(fails, faulty):
-    """W5: the handshake is part of connecting."""
+    """
+    W5: the handshake is part of connecting.
+    """
 
     async def silent(connection):
         await connection.gone()
@@ -225,7 +240,9 @@ async def test_a_handshake_that_stalls(fails, faulty):
 
 
 async def test_plain_http_where_tls_is_expected(fails, faulty, wire):
-    """W5: the port doesn't speak TLS; trying again can't help."""
+    """
+    W5: the port doesn't speak TLS; trying again can't help.
+    """
 
     async def plain(connection):
         await connection.send(wire.response(wire.WHOLE))
@@ -238,7 +255,9 @@ async def test_plain_http_where_tls_is_expected(fails, faulty, wire):
 
 
 async def test_tls_where_plain_http_is_expected(fails, faulty, server_tls):
-    """W5: it hangs up on what is no handshake."""
+    """
+    W5: it hangs up on what is no handshake.
+    """
     server = await faulty(b"", tls=server_tls)
     url = server.base_url.replace("https:", "http:")
     error = await fails(url, ConnectError, Verdict.CONNECT_ERROR, retryable=True)
@@ -249,7 +268,9 @@ async def test_tls_where_plain_http_is_expected(fails, faulty, server_tls):
 
 @pytest.mark.parametrize("body", ["in chunks", "until closed"])
 async def test_tls_that_is_cut_off(fails, faulty, wire, server_tls, client_tls, body):
-    """W6: an end without close_notify may be anybody's doing; it is never a whole answer."""
+    """
+    W6: an end without close_notify may be anybody's doing; it is never a whole answer.
+    """
 
     async def cut(connection):
         await connection.request()
@@ -275,7 +296,9 @@ async def test_tls_that_is_cut_off(fails, faulty, wire, server_tls, client_tls, 
 @pytest.mark.parametrize("heard", [True, False])
 @pytest.mark.parametrize("how", ["reset", "closed"])
 async def test_hung_up_on_before_a_byte(fails, faulty, how, heard):
-    """W7, W9: there was no answer, so the same request may be sent again."""
+    """
+    W7, W9: there was no answer, so the same request may be sent again.
+    """
 
     async def answer(connection):
         if heard:
@@ -293,7 +316,9 @@ async def test_hung_up_on_before_a_byte(fails, faulty, how, heard):
 
 @pytest.mark.parametrize("how", ["reset", "closed"])
 async def test_hung_up_on_within_the_headers(fails, faulty, how):
-    """W9: half of the headers is no answer either."""
+    """
+    W9: half of the headers is no answer either.
+    """
 
     async def answer(connection):
         await connection.request()
@@ -309,7 +334,9 @@ async def test_hung_up_on_within_the_headers(fails, faulty, how):
 
 @pytest.mark.parametrize("how", ["reset", "closed"])
 async def test_another_try_after_being_hung_up_on(works, faulty, wire, how):
-    """W7, W9: and the report tells of both."""
+    """
+    W7, W9: and the report tells of both.
+    """
 
     async def answer(connection):
         await connection.request()
@@ -333,7 +360,9 @@ async def test_another_try_after_being_hung_up_on(works, faulty, wire, how):
 )
 @pytest.mark.parametrize("way", ["reset", "closed"])
 async def test_cut_in_the_middle(fails, faulty, wire, way, half):
-    """W8, W10: whole events are kept, half ones never shown, and nothing is asked again."""
+    """
+    W8, W10: whole events are kept, half ones never shown, and nothing is asked again.
+    """
 
     async def cut(connection):
         await connection.request()
@@ -362,7 +391,9 @@ async def test_cut_in_the_middle(fails, faulty, wire, way, half):
 
 @pytest.mark.parametrize("way", ["reset", "closed"])
 async def test_cut_before_the_first_token_is_tried_again(works, faulty, wire, way):
-    """W8, W10: a role isn't anything that the caller would miss or see twice."""
+    """
+    W8, W10: a role isn't anything that the caller would miss or see twice.
+    """
 
     async def answer(connection):
         await connection.request()
@@ -384,7 +415,9 @@ async def test_cut_before_the_first_token_is_tried_again(works, faulty, wire, wa
 
 
 async def test_a_server_that_hears_no_more(works, faulty, wire):
-    """W13: it closes its ears after the request, and goes on to answer."""
+    """
+    W13: it closes its ears after the request, and goes on to answer.
+    """
 
     async def answer(connection):
         await connection.request()
@@ -397,7 +430,9 @@ async def test_a_server_that_hears_no_more(works, faulty, wire):
 
 
 async def test_headers_that_come_byte_by_byte(fails, faulty, dripping):
-    """W14: each byte is a sign of life, but none of a token."""
+    """
+    W14: each byte is a sign of life, but none of a token.
+    """
     server = await faulty(dripping(b"HTTP/1.1 200 OK\r\n", b"x-padding: y\r\n", pause=0.005))
     error = await fails(
         server,

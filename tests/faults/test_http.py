@@ -1,6 +1,5 @@
-"""Rows W27–W36 and W38 of the catalogue of faults: answers that aren't the one asked for."""
+"""Answers that aren't the one asked for: rows W27 to W36 and W38 of the faults."""
 
-import asyncio
 import datetime as dt
 import email.utils
 import gzip
@@ -28,7 +27,7 @@ from chatstream import (
     Verdict,
 )
 
-SOON = 0.05
+from .acts import ASK, KEY, ONCE, OUTPUT, SOON, UNTIL_CLOSED, hides
 
 
 def quoted(request):
@@ -60,7 +59,9 @@ def quoted(request):
     ids=lambda answer: repr(answer[:30]),
 )
 async def test_not_http(fails, faulty, answer):
-    """W27, W28: aiohttp calls it a status of 400, which no server sent."""
+    """
+    W27, W28: aiohttp calls it a status of 400, which no server sent.
+    """
     error = await fails(await faulty(answer), ProtocolError, Verdict.MALFORMED, retryable=True)
 
     assert "400" not in str(error)
@@ -69,7 +70,9 @@ async def test_not_http(fails, faulty, answer):
 
 
 async def test_an_answer_that_is_no_http_quotes_nothing(fails, faulty):
-    """W27: whatever it said, it may be what we said to it."""
+    """
+    W27: whatever it said, it may be what we said to it.
+    """
 
     async def echo(connection):
         request = await connection.request()
@@ -79,7 +82,9 @@ async def test_an_answer_that_is_no_http_quotes_nothing(fails, faulty):
 
 
 async def test_headers_without_end(fails, faulty, endless, bounded):
-    """W28: they are given up after so many."""
+    """
+    W28: they are given up after so many.
+    """
     with bounded():
         await fails(
             await faulty(endless(b"HTTP/1.1 200 OK\r\n", b"x: y\r\n" * 1000)),
@@ -90,7 +95,9 @@ async def test_headers_without_end(fails, faulty, endless, bounded):
 
 
 async def test_early_hints_are_skipped(works, faulty, wire):
-    """W27: an answer before the answer."""
+    """
+    W27: an answer before the answer.
+    """
     hints = b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n"
     stream = await works(await faulty(hints + wire.response(wire.WHOLE)))
 
@@ -98,7 +105,9 @@ async def test_early_hints_are_skipped(works, faulty, wire):
 
 
 async def test_early_answers_for_ever(fails, faulty, endless, bounded):
-    """W27: none of them is the answer, whose clock runs out."""
+    """
+    W27: none of them is the answer, whose clock runs out.
+    """
     flood = endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 100)
     with bounded():
         await fails(
@@ -111,7 +120,9 @@ async def test_early_answers_for_ever(fails, faulty, endless, bounded):
 
 
 async def test_another_protocol(fails, faulty):
-    """W27: nobody asked to switch."""
+    """
+    W27: nobody asked to switch.
+    """
     switch = b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\nhello"
     error = await fails(await faulty(switch), StatusError, Verdict.HTTP_ERROR)
 
@@ -119,7 +130,9 @@ async def test_another_protocol(fails, faulty):
 
 
 async def test_a_content_type_that_is_told_twice(works, faulty, wire):
-    """W28: a proxy that adds its own."""
+    """
+    W28: a proxy that adds its own.
+    """
     answer = wire.response(wire.WHOLE).replace(
         b"content-type:", b"content-type: x\r\ncontent-type:"
     )
@@ -128,7 +141,9 @@ async def test_a_content_type_that_is_told_twice(works, faulty, wire):
 
 
 async def test_control_characters_in_a_header(fails, faulty, wire):
-    """W28: aiohttp lets most of them through; where a header is shown they do no harm."""
+    """
+    W28: aiohttp lets most of them through; where a header is shown they do no harm.
+    """
     error = await fails(
         await faulty(wire.response(b"", "400 No", x_request_id="a\x1b]0;title\x07b")),
         BadRequestError,
@@ -145,7 +160,9 @@ async def test_control_characters_in_a_header(fails, faulty, wire):
 
 @pytest.mark.parametrize("content_type", ["text/html", "text/event-stream"])
 async def test_a_page(fails, faulty, wire, content_type):
-    """W29: the login page of a proxy; what is shown of it can do a terminal no harm."""
+    """
+    W29: the login page of a proxy; what is shown of it can do a terminal no harm.
+    """
     page = b"<!doctype html>\x1b[31m\x9b\r<p>Log in</p>\xff" * 1000
     error = await fails(
         await faulty(wire.response(page, content_type=content_type)),
@@ -161,14 +178,18 @@ async def test_a_page(fails, faulty, wire, content_type):
 
 
 async def test_a_page_without_end(fails, faulty, wire, endless, bounded):
-    """W29: nobody reads it to its end."""
+    """
+    W29: nobody reads it to its end.
+    """
     server = await faulty(endless(wire.STREAM_HEAD, wire.http_chunk(b"<p>" * 5000)))
     with bounded():
         await fails(server, NotAnEventStreamError, Verdict.MALFORMED, created=None)
 
 
 async def test_an_error_with_status_200(fails, faulty, wire):
-    """W30: what is wrong is in the body only."""
+    """
+    W30: what is wrong is in the body only.
+    """
     body = b'{"error":{"message":"overloaded","code":"busy","type":"server_error"}}'
     error = await fails(
         await faulty(wire.response(body, content_type="application/json")),
@@ -181,9 +202,11 @@ async def test_an_error_with_status_200(fails, faulty, wire):
     assert ("overloaded", "busy", "server_error") == (error.message, error.code, error.type)
 
 
-async def test_a_whole_answer_where_a_stream_was_asked_for(fails, faulty, wire, canary):
-    """W30: it isn't shown, because it is an answer."""
-    body = wire.COMPLETION.replace(b"Hi", canary.output.encode())
+async def test_a_whole_answer_where_a_stream_was_asked_for(fails, faulty, wire):
+    """
+    W30: it isn't shown, because it is an answer.
+    """
+    body = wire.COMPLETION.replace(b"Hi", OUTPUT.encode())
     error = await fails(
         await faulty(wire.response(body, content_type="application/json")),
         NotAnEventStreamError,
@@ -201,14 +224,16 @@ async def test_a_whole_answer_where_a_stream_was_asked_for(fails, faulty, wire, 
     [None, "", "x", "text/event-stream;", "text/event-stream;charset=windows-1252",
      "TEXT/EVENT-STREAM; CHARSET=UTF-16", "application/json"],
 )  # fmt: skip
-async def test_a_stream_is_one_whatever_its_type_says(ask, faulty, wire, content_type):
-    """W31: and it is UTF-8."""
+async def test_a_stream_is_one_whatever_its_type_says(faulty, wire, content_type):
+    """
+    W31: and it is UTF-8.
+    """
     body = wire.chunk("żółw") + wire.END
     answer = wire.response(body, content_type=content_type or "")
     if content_type is None:
         answer = answer.replace(b"content-type: \r\n", b"")
     server = await faulty(answer)
-    async with ChatSession(server.base_url) as session, session.stream(ask) as stream:
+    async with ChatSession(server.base_url) as session, session.stream(ASK) as stream:
         await stream.collect()
 
     assert "żółw" == stream.completion.text
@@ -216,7 +241,9 @@ async def test_a_stream_is_one_whatever_its_type_says(ask, faulty, wire, content
 
 @pytest.mark.parametrize("status", ["200 OK", "204 No Content", "205 Reset Content"])
 async def test_nothing_at_all(fails, faulty, wire, status):
-    """W32: no event and no error is no answer."""
+    """
+    W32: no event and no error is no answer.
+    """
     error = await fails(
         await faulty(wire.response(b"", status)),
         NotAnEventStreamError,
@@ -242,7 +269,9 @@ async def elsewhere(faulty, wire):
 async def test_a_redirect_is_not_followed(
     fails, faulty, wire, elsewhere, server_tls, client_tls, status, where
 ):
-    """W33: it would take the prompt and the key elsewhere."""
+    """
+    W33: it would take the prompt and the key elsewhere.
+    """
 
     async def answer(connection):
         await connection.request()
@@ -279,7 +308,9 @@ async def test_a_redirect_is_not_followed(
     ],
 )
 async def test_where_a_redirect_points(fails, faulty, wire, location, shown):
-    """W33: scheme and host at most."""
+    """
+    W33: scheme and host at most.
+    """
     headers = {} if location is None else {"location": location}
     error = await fails(
         await faulty(wire.response(b"", "307 Elsewhere", **headers)),
@@ -318,7 +349,9 @@ FAILURES = {
 
 @pytest.mark.parametrize("status", [*REFUSALS, *FAILURES])
 async def test_a_status_has_its_error(fails, faulty, wire, status):
-    """W34, W36: the class says what to do, and whether it makes sense to try again."""
+    """
+    W34, W36: the class says what to do, and whether it makes sense to try again.
+    """
     body = b'{"error":{"message":"Because.","type":"t","code":"c","param":"p"}}'
     error = await fails(
         await faulty(wire.response(body, f"{status} No", "application/json")),
@@ -349,7 +382,9 @@ async def test_a_status_has_its_error(fails, faulty, wire, status):
     ],
 )
 async def test_a_status_with_any_body(fails, faulty, wire, body, message):
-    """W34: JSON, words, a page, nothing: shown as one clean line."""
+    """
+    W34: JSON, words, a page, nothing: shown as one clean line.
+    """
     error = await fails(
         await faulty(wire.response(body, "400 No")), BadRequestError, Verdict.HTTP_ERROR, kept=True
     )
@@ -358,7 +393,9 @@ async def test_a_status_with_any_body(fails, faulty, wire, body, message):
 
 
 async def test_a_status_with_a_large_body(fails, faulty, endless, bounded):
-    """W34: no more than 64 KiB of an error is read, whatever its size."""
+    """
+    W34: no more than 64 KiB of an error is read, whatever its size.
+    """
     head = b"HTTP/1.1 400 No\r\ncontent-length: 1000000000\r\n\r\n"
     with bounded():
         error = await fails(
@@ -369,7 +406,9 @@ async def test_a_status_with_a_large_body(fails, faulty, endless, bounded):
 
 
 async def test_a_status_with_a_bomb(fails, faulty, wire, bounded):
-    """W34, W25: nor of one that is packed."""
+    """
+    W34, W25: nor of one that is packed.
+    """
     body = gzip.compress(b"x" * 20 * 1024 * 1024)
     answer = wire.response(body, "400 No", "text/plain", content_encoding="gzip")
     server = await faulty(answer)
@@ -381,7 +420,9 @@ async def test_a_status_with_a_bomb(fails, faulty, wire, bounded):
 
 @pytest.mark.parametrize("how", ["stalls", "reset", "closed"])
 async def test_a_status_whose_body_never_ends(fails, faulty, how):
-    """W34: the status says enough; the rest isn't waited for."""
+    """
+    W34: the status says enough; the rest isn't waited for.
+    """
 
     async def answer(connection):
         await connection.request()
@@ -401,7 +442,9 @@ async def test_a_status_whose_body_never_ends(fails, faulty, how):
 
 
 async def test_a_refusal_that_quotes_the_request(fails, faulty, wire):
-    """W34: some servers say which key was wrong."""
+    """
+    W34: some servers say which key was wrong.
+    """
 
     async def answer(connection):
         request = await connection.request()
@@ -415,7 +458,6 @@ async def test_a_refusal_that_quotes_the_request(fails, faulty, wire):
 
 
 _ERROR = b'{"error":{"message":"Incorrect key: KEY","code":"KEY","type":"KEY","param":"KEY"}}'
-_STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
 QUOTING = {
     "no HTTP": b"hello KEY\r\n\r\n",
     "no header": b"HTTP/1.1 200 OK\r\nKEY\r\n\r\n",
@@ -426,28 +468,31 @@ QUOTING = {
     "redirect": b"HTTP/1.1 307 No\r\nlocation: http://KEY/KEY\r\n\r\n",
     "content type": b"HTTP/1.1 200 OK\r\ncontent-type: KEY\r\n\r\n<p>",
     "page": b"HTTP/1.1 200 OK\r\n\r\n<p>KEY",
-    "error in the stream": _STREAM + b"data: " + _ERROR + b"\n\n",
-    "no JSON": _STREAM + b"data: {KEY\n\n",
-    "no chunk": _STREAM.replace(b"\r\n\r\n", b"\r\ntransfer-encoding: chunked\r\n\r\n") + b"zz KEY",
+    "error in the stream": UNTIL_CLOSED + b"data: " + _ERROR + b"\n\n",
+    "no JSON": UNTIL_CLOSED + b"data: {KEY\n\n",
+    "no chunk": UNTIL_CLOSED.replace(b"\r\n\r\n", b"\r\ntransfer-encoding: chunked\r\n\r\n")
+    + b"zz KEY",
 }
 
 
 @pytest.mark.parametrize("place", QUOTING)
-async def test_an_answer_that_quotes_the_request(ask, canary, faulty, wire, hides, place):
-    """W27, W34: errors end up in logs, reports and other people's trackers."""
+async def test_an_answer_that_quotes_the_request(faulty, wire, place):
+    """
+    W27, W34: errors end up in logs, reports and other people's trackers.
+    """
 
     async def answer(connection):
         await connection.request()
-        await connection.send(QUOTING[place].replace(b"KEY", canary.key.encode()))
+        await connection.send(QUOTING[place].replace(b"KEY", KEY.encode()))
 
     server = await faulty(answer)
-    async with ChatSession(server.base_url, canary.key, retry=RetryPolicy(1)) as session:
-        stream = session.stream(ask)
+    async with ChatSession(server.base_url, KEY, retry=ONCE) as session:
+        stream = session.stream(ASK)
         with pytest.raises(ChatStreamError) as streamed:
             await enter_and_collect(stream)
         with pytest.raises(ChatStreamError) as created:
-            await session.create(ask)
-        assert canary.key not in repr(session)
+            await session.create(ASK)
+        assert KEY not in repr(session)
     await server.left()
 
     for error in (streamed.value, created.value):
@@ -475,20 +520,6 @@ def dated(headers):
     return found
 
 
-@pytest.fixture
-def waits(monkeypatch):
-    """The seconds between attempts, while no time passes."""
-    slept, sleep = [], asyncio.sleep
-
-    async def note(delay, result=None):
-        if delay:
-            slept.append(delay)
-        return await sleep(0, result)
-
-    monkeypatch.setattr(asyncio, "sleep", note)
-    return slept
-
-
 @pytest.mark.parametrize("status", ["429 Wait", "503 Wait"])
 @pytest.mark.parametrize(
     ("headers", "least", "most"),
@@ -514,7 +545,9 @@ def waits(monkeypatch):
 async def test_the_server_says_when_to_come_back(
     works, faulty, wire, waits, status, headers, least, most
 ):
-    """W35: its wish is granted, up to the policy's longest wait."""
+    """
+    W35: its wish is granted, up to the policy's longest wait.
+    """
     answers = [
         wire.response(b"", status, connection="close", **dated(headers)),
         wire.response(wire.WHOLE),
@@ -534,7 +567,9 @@ async def test_the_server_says_when_to_come_back(
 
 @pytest.mark.parametrize("headers", [{"retry_after": "0"}, {"retry_after": "now+-1000"}], ids=repr)
 async def test_the_server_says_to_come_back_at_once(works, faulty, wire, waits, headers):
-    """W35: a date that has passed is now."""
+    """
+    W35: a date that has passed is now.
+    """
     answers = [
         wire.response(b"", "429 Wait", connection="close", **dated(headers)),
         wire.response(wire.WHOLE),
@@ -552,7 +587,9 @@ async def test_the_server_says_to_come_back_at_once(works, faulty, wire, waits, 
 
 @pytest.mark.parametrize(("status", "says", "attempts"), [(503, "false", 1), (400, "true", 2)])
 async def test_the_server_says_whether_to_come_back(fails, faulty, wire, status, says, attempts):
-    """W35: it knows better than its status."""
+    """
+    W35: it knows better than its status.
+    """
     kind = {**REFUSALS, **FAILURES}[status]
     error = await fails(
         await faulty(wire.response(b"", f"{status} No", x_should_retry=says)),
@@ -565,12 +602,14 @@ async def test_the_server_says_whether_to_come_back(fails, faulty, wire, status,
     assert attempts == len(error.attempts)
 
 
-async def test_the_wait_ends_with_the_callers_time(faulty, wire, ask):
-    """W35: nobody waits for an answer that comes too late anyway."""
+async def test_the_wait_ends_with_the_callers_time(faulty, wire):
+    """
+    W35: nobody waits for an answer that comes too late anyway.
+    """
     server = await faulty(wire.response(b"", "429 Wait", retry_after="50"))
     timeouts = Timeouts(total=SOON)
     async with ChatSession(server.base_url, timeouts=timeouts) as session:
-        stream = session.stream(ask)
+        stream = session.stream(ASK)
         with pytest.raises(TimeoutError):
             await stream.__aenter__()
 
@@ -581,7 +620,9 @@ async def test_the_wait_ends_with_the_callers_time(faulty, wire, ask):
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504, 529])
 async def test_failures_and_then_success(works, faulty, wire, status):
-    """W36: each attempt is told apart, and the times of the last can be told from the whole."""
+    """
+    W36: each attempt is told apart, and the times of the last can be told from the whole.
+    """
     answers = [
         wire.response(b"", f"{status} No", connection="close", x_request_id="one"),
         wire.response(b"", "503 No", connection="close", x_request_id="two"),
@@ -611,14 +652,16 @@ async def test_failures_and_then_success(works, faulty, wire, status):
 # --- W38: an answer before the request is over ----------------------------------------
 
 
-async def test_a_status_before_the_request_is_sent_whole(fails, faulty, wire, ask):
-    """W38: a proxy refuses a large body early: its reason is told, not a broken pipe."""
+async def test_a_status_before_the_request_is_sent_whole(fails, faulty, wire):
+    """
+    W38: a proxy refuses a large body early: its reason is told, not a broken pipe.
+    """
 
     async def answer(connection):
         await connection.reader.readuntil(b"\r\n\r\n")
         await connection.send(wire.response(b"too large", "413 Too Large", "text/plain"))
 
-    ask["messages"].append({"role": "user", "content": "x" * 20_000_000})
-    error = await fails(await faulty(answer), BadRequestError, Verdict.HTTP_ERROR)
+    ask = {"model": "m", "messages": [{"role": "user", "content": "x" * 20_000_000}]}
+    error = await fails(await faulty(answer), BadRequestError, Verdict.HTTP_ERROR, ask=ask)
 
     assert (413, "too large") == (error.status, error.message)

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 from collections import Counter
 
 import aiohttp
@@ -21,15 +20,9 @@ from chatstream import (
 from chatstream.sockets import stamped_socket
 from chatstream.testing import Profile, SimulatedServer
 
-from .acts import ASK, DONE, GIVEN_UP, ONCE, STOP, child, chunk, frame, read, until
+from .acts import ASK, DONE, GIVEN_UP, ONCE, STOP, child, chunk, frame, read, resident, until
 
 MIB = 1024 * 1024
-
-
-def resident():
-    """Bytes of memory this process has."""
-    with open("/proc/self/statm") as numbers:  # noqa: PTH123
-        return int(numbers.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 async def test_a_slow_consumer_of_a_large_answer(raw_server, wire):
@@ -177,16 +170,9 @@ async def test_a_leaked_stream_blocks_nobody_for_ever(server, narrow):
 
 
 @pytest.fixture
-async def busy(raw_server, wire):
+async def busy(faulty, wire):
     """A server that has no time, and says for how long."""
-
-    async def answer(connection):
-        while (request := await connection.request()) is not None:
-            raw.requests.append(request)
-            await connection.send(wire.response(b"", "503 Busy", retry_after="30"))
-
-    raw = await raw_server(answer)
-    return raw
+    return await faulty(wire.always(wire.response(b"", "503 Busy", retry_after="30")))
 
 
 async def test_a_wait_that_is_longer_than_the_time_left(busy):
@@ -226,24 +212,15 @@ async def test_cancelling_in_the_pause_between_attempts(busy):
     assert 2 == len(busy.requests)
 
 
-async def test_a_storm_is_spread_out(raw_server, wire, monkeypatch):
+async def test_a_storm_is_spread_out(raw_server, wire, waits):
     """
     K19: 1,000 streams that are refused at once come back at different times, none too late,
     none for ever.
     """
-    turn, waits = asyncio.sleep, []
-
-    async def sleep(delay, result=None):
-        if delay:
-            waits.append(delay)
-        return await turn(0, result)
-
     raw = await raw_server(wire.always(wire.response(b"", "503 Busy")))
     policy = RetryPolicy(3, max_wait=4)
     async with ChatSession(raw.base_url, retry=policy, max_in_flight=50) as session:
-        monkeypatch.setattr(asyncio, "sleep", sleep)
         every = await asyncio.gather(*(read(session.stream(ASK)) for _ in range(1000)))
-        monkeypatch.undo()
 
     assert {ServerError: 1000} == Counter(type(played.error) for played in every)
     assert {3: 1000} == Counter(len(played.error.attempts) for played in every)

@@ -1,4 +1,4 @@
-"""Row W40 of the catalogue of faults: a proxy in between that gives no connection."""
+"""A proxy in between that gives no connection: row W40 of the faults."""
 
 import pytest
 
@@ -11,7 +11,8 @@ from chatstream import (
     Verdict,
 )
 
-SOON = 0.05
+from .acts import SOON
+
 PLAIN = "http://192.0.2.1/v1"
 SECURE = "https://192.0.2.1/v1"
 """Addresses for documentation (RFC 5737): nobody but the proxy is asked for them."""
@@ -43,7 +44,9 @@ def refused(fails):
 
 @pytest.mark.parametrize("url", [PLAIN, SECURE])
 async def test_a_proxy_that_is_not_there(refused, faulty, url):
-    """W40: nobody listens any more."""
+    """
+    W40: nobody listens any more.
+    """
     gone = await faulty(b"")
     await gone.raw.aclose()
 
@@ -52,7 +55,9 @@ async def test_a_proxy_that_is_not_there(refused, faulty, url):
 
 @pytest.mark.parametrize("url", [PLAIN, SECURE])
 async def test_a_proxy_whose_name_is_unknown(refused, url):
-    """W40: its name is told, not that of the server."""
+    """
+    W40: its name is told, not that of the server.
+    """
     error = await refused(url, "http://proxy.invalid:3128")
 
     assert "proxy.invalid" == error.host
@@ -62,7 +67,9 @@ async def test_a_proxy_whose_name_is_unknown(refused, url):
     "status", ["407 Proxy Authentication Required", "502 Bad Gateway", "403 No"]
 )
 async def test_a_proxy_that_refuses_to_connect(refused, faulty, wire, status):
-    """W40: it says no to CONNECT, which is none of the server's words."""
+    """
+    W40: it says no to CONNECT, which is none of the server's words.
+    """
     proxy = await faulty(wire.response(b"no", status, "text/plain"))
     error = await refused(SECURE, proxy.origin)
 
@@ -71,7 +78,9 @@ async def test_a_proxy_that_refuses_to_connect(refused, faulty, wire, status):
 
 
 async def test_a_proxy_that_refuses_a_plain_request(refused, faulty, wire):
-    """W40: trying again with the same password can't help."""
+    """
+    W40: trying again with the same password can't help.
+    """
     proxy = await faulty(
         wire.response(b"no", "407 Proxy Authentication Required", "text/plain", connection="close")
     )
@@ -80,7 +89,9 @@ async def test_a_proxy_that_refuses_a_plain_request(refused, faulty, wire):
 
 
 async def test_a_proxy_that_hangs_while_it_connects(refused, faulty):
-    """W40: its CONNECT is part of connecting."""
+    """
+    W40: its CONNECT is part of connecting.
+    """
 
     async def silent(connection):
         await connection.gone()
@@ -95,7 +106,9 @@ async def test_a_proxy_that_hangs_while_it_connects(refused, faulty):
 
 
 async def test_a_proxy_that_hangs_with_the_request(refused, faulty):
-    """W40: who is silent behind it can't be told."""
+    """
+    W40: who is silent behind it can't be told.
+    """
 
     async def silent(connection):
         await connection.gone()
@@ -109,7 +122,9 @@ async def test_a_proxy_that_hangs_with_the_request(refused, faulty):
 
 @pytest.mark.parametrize("how", ["reset", "closed"])
 async def test_a_proxy_that_hangs_up_while_it_connects(refused, faulty, how):
-    """W40: as if there were none. No word of it reached the server."""
+    """
+    W40: as if there were none. No word of it reached the server.
+    """
 
     async def answer(connection):
         await connection.request()
@@ -124,7 +139,9 @@ async def test_a_proxy_that_hangs_up_while_it_connects(refused, faulty, how):
 
 @pytest.mark.parametrize("how", ["reset", "closed"])
 async def test_a_proxy_that_cuts_a_stream(fails, faulty, wire, how):
-    """W40: in the middle of an answer it is as the server's own end."""
+    """
+    W40: in the middle of an answer it is as the server's own end.
+    """
 
     async def answer(connection):
         await connection.request()

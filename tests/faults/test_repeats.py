@@ -1,9 +1,7 @@
-"""Row W37 of the catalogue of faults, and others a thousand times: nothing hangs, nothing grows."""
+"""A thousand times, and nothing hangs or grows: row W37 of the faults, and others."""
 
 import asyncio
 import gc
-import os
-from pathlib import Path
 
 import pytest
 
@@ -18,6 +16,8 @@ from chatstream import (
     Timeouts,
     Verdict,
 )
+
+from .acts import ASK, GIVEN_UP, ONCE, acquired, descriptors, resident
 
 TIMES = 1000
 GROWTH = 5 * 1024 * 1024
@@ -55,14 +55,16 @@ class Racing:
             connection.writer.close()
 
 
-async def test_a_connection_that_is_closed_as_it_is_used_again(ask, faulty, wire):
-    """W37: the next attempt follows at once, and the report tells of both."""
+async def test_a_connection_that_is_closed_as_it_is_used_again(faulty, wire):
+    """
+    W37: the next attempt follows at once, and the report tells of both.
+    """
     racing = Racing(wire)
     server = await faulty(racing)
     attempts = 0
     async with ChatSession(server.base_url, retry=RetryPolicy(3)) as session:
         for number in range(TIMES):
-            async with asyncio.timeout(5), session.stream(ask) as stream:
+            async with asyncio.timeout(GIVEN_UP), session.stream(ASK) as stream:
                 for _ in range(number % 5):
                     await asyncio.sleep(0)
                 await stream.collect()
@@ -79,15 +81,17 @@ async def test_a_connection_that_is_closed_as_it_is_used_again(ask, faulty, wire
     assert TIMES + racing.unanswered == len(server.requests) <= attempts
 
 
-async def test_a_connection_that_is_closed_as_it_is_used_again_without_retries(ask, faulty, wire):
-    """W37: who wants one generation at most gets one or an error that says what happened."""
+async def test_a_connection_that_is_closed_as_it_is_used_again_without_retries(faulty, wire):
+    """
+    W37: who wants one generation at most gets one or an error that says what happened.
+    """
     racing = Racing(wire)
     server = await faulty(racing)
     errors = []
-    async with ChatSession(server.base_url, retry=RetryPolicy(1)) as session:
+    async with ChatSession(server.base_url, retry=ONCE) as session:
         for _ in range(TIMES):
             try:
-                async with asyncio.timeout(5), session.stream(ask) as stream:
+                async with asyncio.timeout(GIVEN_UP), session.stream(ASK) as stream:
                     await stream.collect()
             except ConnectError as error:
                 errors.append(error)
@@ -138,22 +142,24 @@ async def broken(faulty, wire):
 
 
 @pytest.mark.parametrize("name", ["reset", "stall", "malformed", "refused"])
-async def test_a_fault_repeated(ask, broken, acquired, descriptors, name):
-    """No task, no descriptor, no memory is left, however often it happens."""
+async def test_a_fault_repeated(broken, name):
+    """
+    No task, no descriptor, no memory is left, however often it happens.
+    """
     server, kind, options = await broken(name)
     tasks = asyncio.all_tasks()
     caught = []
 
     async def fail(session):
         try:
-            async with session.stream(ask) as stream:
+            async with session.stream(ASK) as stream:
                 async for _ in stream:
                     pass
         except ChatStreamError as error:
             caught.append(error)
 
     async def repeat(times):
-        async with ChatSession(server.base_url, "k", retry=RetryPolicy(1), **options) as session:
+        async with ChatSession(server.base_url, "k", retry=ONCE, **options) as session:
             for _ in range(times // 20):
                 await asyncio.gather(*(fail(session) for _ in range(20)))
                 assert all(isinstance(error, kind) for error in caught), caught
@@ -167,17 +173,16 @@ async def test_a_fault_repeated(ask, broken, acquired, descriptors, name):
 
     done = []
     await repeat(TIMES // 2)  # until all that is kept for good is there
-    before, size = descriptors(), resident()
+    before, size = descriptors(), settled()
     await repeat(TIMES)
 
     assert TIMES + TIMES // 2 == sum(done)
     assert before == descriptors()
     assert tasks == asyncio.all_tasks()
-    assert GROWTH > resident() - size
+    assert GROWTH > settled() - size
 
 
-def resident():
+def settled():
     """Return the bytes of memory that this process has, garbage apart."""
     gc.collect()
-    pages = Path("/proc/self/statm")
-    return int(pages.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if pages.exists() else 0
+    return resident()

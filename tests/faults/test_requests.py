@@ -13,16 +13,9 @@ from .acts import ASK, ONCE, read
 
 
 @pytest.fixture
-async def hearing(raw_server, wire):
+async def hearing(faulty, wire):
     """A server that notes what it hears, and answers it."""
-
-    async def answer(connection):
-        while (request := await connection.request()) is not None:
-            raw.requests.append(request)
-            await connection.send(wire.response(wire.ANSWER))
-
-    raw = await raw_server(answer)
-    return raw
+    return await faulty(wire.always(wire.response(wire.ANSWER)))
 
 
 # --- What is asked -----------------------------------------------------------------------

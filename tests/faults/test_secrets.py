@@ -23,9 +23,19 @@ from chatstream import (
 from chatstream.observers.log import LogObserver
 from chatstream.observers.memory import MemoryRecorder
 
-from .acts import ASK, DONE, KEY, ONCE, PROMPT, STOP, child, chunk, frame, shown_of
-
-OUTPUT = "canary output: it is blue"
+from .acts import (
+    ASK,
+    DONE,
+    KEY,
+    ONCE,
+    OUTPUT,
+    PROMPT,
+    STOP,
+    child,
+    chunk,
+    everything,
+    frame,
+)
 
 
 @pytest.fixture
@@ -58,7 +68,7 @@ async def test_a_key_that_fits_no_header(answering, bad, way):
             with pytest.raises(RequestError) as caught:
                 await ask
             assert "api_key" == caught.value.parameter
-            assert KEY not in shown_of(caught.value)[1]
+            assert KEY not in everything(caught.value)
 
     assert 0 == answering.connections
 
@@ -97,7 +107,7 @@ async def test_keys_that_run_out(raw_server, wire):
 
     assert 1 == len(heard)
     assert f"Authorization: Bearer {KEY}" in heard[0]
-    assert KEY not in shown_of(caught.value)[1]
+    assert KEY not in everything(caught.value)
 
 
 # --- Where they'd look -----------------------------------------------------------------------
@@ -151,7 +161,7 @@ async def test_no_log_traceback_or_copy_shows_the_key(
     settings = [Timeouts(), RetryPolicy(), ChatRequest(**ASK), *recorder.reports]
     shown = [
         repr((session, vars(session), session._endpoint, attrs.asdict(session._endpoint))),
-        *(shown_of(error)[1] for error in errors),
+        *(everything(error) for error in errors),
         *(repr((error, vars(error))) for error in map(copy.deepcopy, errors)),
         *(repr(pickle.loads(pickle.dumps(error))) for error in errors),
         *(repr(attrs.asdict(one)) for one in settings),
