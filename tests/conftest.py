@@ -15,12 +15,18 @@ import pytest
 import trustme
 from aioresponses import aioresponses
 from canaries import KEY, OUTPUT, PROMPT
+from hypothesis import settings
 
 from chatstream import ChatSession, RetryPolicy
 from chatstream.testing import Profile, SimulatedServer
 
 LONGEST = 30
 """Seconds an asynchronous test may take."""
+
+# ``pytest --hypothesis-profile=thorough`` looks for examples longer.
+settings.register_profile("quick", max_examples=25, deadline=None)
+settings.register_profile("thorough", max_examples=500, deadline=None)
+settings.load_profile("quick")
 
 
 # --- What is left behind -------------------------------------------------------
@@ -31,6 +37,12 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.get_closest_marker("asyncio") is not None:
             item.fixturenames.insert(0, "nothing_left")
+
+
+def pytest_collection_finish():
+    """All that is there by now stays: nobody who looks for garbage looks through it again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
