@@ -180,38 +180,39 @@ def test_a_conversation_at_a_terminal(terminal):
     assert 0 == user.process.wait()
 
 
-@pytest.mark.parametrize(
-    ("shown", "text"),
-    [
-        ("a␛]0;title␇b␍c", "a\x1b]0;title\x07b\rc"),
-        ("a␛]52;c;aGk=␇c", "a\x1b]52;c;aGk=\x07c"),
-        ("a\ufffd31mb\ufffdc", "a\x9b31mb\x85c"),
-        ("a\ufffdb\ufffdc", "a\u202eb\u2066c"),
-    ],
-    ids=["title", "clipboard", "C1", "bidi"],
-)
-def test_a_terminal_is_not_controlled(terminal, shown, text):
+CONTROLS = {
+    "a␛]0;title␇b␍c": "a\x1b]0;title\x07b\rc",
+    "d␛]52;c;aGk=␇e": "d\x1b]52;c;aGk=\x07e",  # the clipboard
+    "f\ufffd31mg\ufffdh": "f\x9b31mg\x85h",  # C1
+    "i\ufffdj\ufffdk": "i\u202ej\u2066k",  # bidirectional
+}
+
+
+def test_a_terminal_is_not_controlled(terminal):
     """
     K16: escape sequences, C1, CR and bidirectional controls are shown, not obeyed.
     """
+    text = " ".join(CONTROLS.values())
     user = terminal("chat", "--simulate", "--preset", "instant", "say", text)
 
-    assert f"{shown}\r\n" == user.until("c\r\n")
+    assert f"{' '.join(CONTROLS)}\r\n" == user.until("k\r\n")
     assert 0 == user.process.wait()
 
 
-def test_raw_is_not_for_terminals(terminal):
-    user = terminal("chat", "--simulate", "--raw", "hi")
-    user.until("--raw needs a file or a pipe as output")
+@pytest.mark.parametrize(
+    ("complaint", "options"),
+    [
+        ("--raw needs a file or a pipe as output", ("--raw", "hi")),
+        ("--json needs a prompt", ("--json",)),
+    ],
+)
+def test_what_is_not_for_terminals(run, monkeypatch, complaint, options):
+    for name in ("stdin", "stdout"):
+        monkeypatch.setattr(f"sys.{name}.isatty", lambda: True, raising=False)
+    status, shown, complaints = run("chat", "--simulate", *options)
 
-    assert 2 == user.process.wait()
-
-
-def test_json_is_not_for_conversations(terminal):
-    user = terminal("chat", "--simulate", "--json")
-    user.until("--json needs a prompt")
-
-    assert 2 == user.process.wait()
+    assert (2, "") == (status, shown)
+    assert complaint in complaints
 
 
 def test_a_terminal_whose_output_goes_elsewhere_gives_a_prompt(terminal, tmp_path):

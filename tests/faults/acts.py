@@ -131,11 +131,12 @@ def hides(error, text=OUTPUT):
 
     It may carry the answer, *text*, but it doesn't say it.
     """
-    shown, said_ = everything(error), sentences(error)
-    assert KEY not in shown
-    assert PROMPT not in shown
+    told, carried = sentences(error), luggage(error)
+    for secret in (KEY, PROMPT):
+        assert secret not in told
+        assert secret not in carried
     for answer in {OUTPUT, text if len(text) > 3 else OUTPUT}:
-        assert answer not in said_
+        assert answer not in told
         for cause in chain(error)[1:]:
             assert answer not in repr(vars(cause))
     assert str(error).isprintable()
@@ -144,22 +145,28 @@ def hides(error, text=OUTPUT):
 
 def everything(error):
     """All that a log, a crash reporter or a debugger may show of an error."""
-    texts = [sentences(error)]
-    for one in chain(error):
-        texts.append(repr(vars(one)))
-        with contextlib.suppress(TypeError, AttributeError, pickle.PicklingError):
-            texts.append(repr(pickle.dumps(one)))
-    return "\n".join(texts)
+    return f"{sentences(error)}\n{luggage(error)}"
 
 
 def sentences(error):
     """What an error and its causes say, and its report; not the answer it carries."""
     texts = []
     for one in chain(error):
-        texts += [str(one), repr(one), repr(one.args), *traceback.format_exception(one)]
+        texts += [str(one), repr(one), repr(one.args)]
+        texts += traceback.format_exception(one, chain=False)
         report = getattr(one, "report", None)
         if report is not None:
             texts += [str(report), repr(report), repr(report.to_dict())]
+    return "\n".join(texts)
+
+
+def luggage(error):
+    """What an error and its causes carry: their attributes, and their pickles."""
+    texts = []
+    for one in chain(error):
+        texts.append(repr(vars(one)))
+        with contextlib.suppress(TypeError, AttributeError, pickle.PicklingError):
+            texts.append(repr(pickle.dumps(one)))
     return "\n".join(texts)
 
 

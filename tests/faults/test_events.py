@@ -573,12 +573,12 @@ async def test_json_nobody_can_read(play, name):
 
 @pytest.mark.parametrize(
     "fields",
-    ['"a":1,' * 1000 + '"created":2', ",".join(f'"{n}":1' for n in range(1_000_000))],
-    ids=["the same again", "a million"],
+    ['"a":1,' * 1000 + '"created":2', ",".join(f'"{n}":1' for n in range(100_000))],
+    ids=["the same again", "a hundred thousand"],
 )
 async def test_keys_beyond_measure(play, fields):
     """
-    E23: the same key again and again, and a million keys, are unknown fields.
+    E23: the same key again and again, and any number of keys, are unknown fields.
     """
     odd = b'data: {"choices":[{"index":0,"delta":{"content":"!"}}],%b}\n\n' % fields.encode()
     played, _ = await play(chunk("Hi"), odd, STOP, DONE)
@@ -631,7 +631,7 @@ async def test_time_grows_as_the_answer_does(play):
     E25: four times the deltas, far from sixteen times the time; the exact ratio is a benchmark's.
     """
     taken = []
-    for count in (10_000, 40_000):
+    for count in (5000, 20_000):
         body = frame(chunk("x")) * count
         start = time.process_time()
         played, typed = await play(body, STOP, DONE)
