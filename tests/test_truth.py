@@ -660,7 +660,7 @@ def test_a_wall_clock_that_is_set_moves_one_stamp_to_its_neighbours_at_most(
     serve, wire, way, told, hour
 ):
     """
-    It is set after the kernel stamped an event, and before that was read.
+    K12: it is set after the kernel stamped an event, and before that was read.
     """
     turns = Turns(wire, count=6)
 
