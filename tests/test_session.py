@@ -597,8 +597,8 @@ async def test_waiting_for_room_is_no_silence_of_the_server(server):
     """
     A queue of our own must not use up the time for the first token.
     """
-    server.profile = Profile(time_to_first_token=0, gap=0.15, tokens=3)
-    limits = Timeouts(first_token=0.2)
+    server.profile = Profile(time_to_first_token=0, gap=0.2, tokens=3)
+    limits = Timeouts(first_token=0.3)
     async with ChatSession(
         server.base_url, retry=ONCE, max_in_flight=1, timeouts=limits
     ) as session:
@@ -609,7 +609,7 @@ async def test_waiting_for_room_is_no_silence_of_the_server(server):
         second = await waiting
 
     assert Verdict.FINISHED is second.verdict
-    assert second.report.phases.pool > 0.2
+    assert second.report.phases.pool > 0.3
 
 
 async def test_an_error_status_tells_its_headers(server, session):
