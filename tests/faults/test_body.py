@@ -143,7 +143,8 @@ async def test_a_slow_body_after_the_first_token(fails, faulty, wire, dripping, 
     """
     W15, W17: the model behind it may be dead, whatever a proxy does to keep us.
     """
-    drip = dripping(wire.UNTIL_CLOSED + wire.ONE + b'data: {"' * (drops == b"x"), drops)
+    begun = b'data: {"' if drops == b"x" else drops
+    drip = dripping(wire.UNTIL_CLOSED + wire.ONE + begun, drops)
     error = await fails(
         await faulty(drip),
         IdleTimeoutError,
@@ -163,7 +164,7 @@ async def test_comments_for_ever(fails, faulty, wire, dripping):
     W17: without a limit on silence, the total ends it.
     """
     error = await fails(
-        await faulty(dripping(wire.UNTIL_CLOSED + wire.ONE, b": ping\n\n")),
+        await faulty(dripping(wire.UNTIL_CLOSED + wire.ONE + b": ping\n\n", b": ping\n\n")),
         TotalTimeoutError,
         Verdict.TIMEOUT,
         text=wire.OUTPUT,
