@@ -16,6 +16,7 @@ from chatstream import (
     RetryPolicy,
     Timeouts,
     Verdict,
+    exchange,
     to_dict,
 )
 
@@ -171,6 +172,12 @@ def dripping():
         return drip
 
     return answer
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch):
+    """Wait long for the end of a body: who is left early doesn't wait for it at all."""
+    monkeypatch.setattr(exchange, "DRAIN_TIMEOUT", 60)
 
 
 # --- How it must end ------------------------------------------------------------------------

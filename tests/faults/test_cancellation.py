@@ -14,13 +14,6 @@ from chatstream import ChatSession, IdleTimeoutError, RetryPolicy, Timeouts, Ver
 
 from .acts import ASK, DONE, GIVEN_UP, STOP, child, chunk, descriptors, frame, until
 
-
-@pytest.fixture(autouse=True)
-def patient(monkeypatch):
-    """Wait long for the end of a body: who is left early doesn't wait for it at all."""
-    monkeypatch.setattr(exchange, "DRAIN_TIMEOUT", 60)
-
-
 # --- The torture ---------------------------------------------------------------------
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
