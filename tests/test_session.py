@@ -593,25 +593,6 @@ async def test_options_of_a_stream_are_no_options_of_create(session):
         await session.create(ASK, stream_options={"include_usage": True})
 
 
-async def test_waiting_for_room_is_no_silence_of_the_server(server):
-    """
-    A queue of our own must not use up the time for the first token.
-    """
-    server.profile = Profile(time_to_first_token=0, gap=0.2, tokens=3)
-    limits = Timeouts(first_token=0.3)
-    async with ChatSession(
-        server.base_url, retry=ONCE, max_in_flight=1, timeouts=limits
-    ) as session:
-        async with session.stream(ASK) as first:
-            waiting = asyncio.create_task(ask(session))
-            server.profile = Profile.preset("instant")
-            await first.collect()
-        second = await waiting
-
-    assert Verdict.FINISHED is second.verdict
-    assert second.report.phases.pool > 0.3
-
-
 async def test_an_error_status_tells_its_headers(server, session):
     """
     Rate limits are most wanted when they are hit.

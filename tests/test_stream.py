@@ -1194,6 +1194,36 @@ async def test_an_attempt_that_cannot_connect_is_broken_off_and_tried_again(cloc
     assert ["no first token within 120 s", None] == [one.error for one in stream.attempts]
 
 
+class Crowded(Scripted):
+    """A session with as many streams as it may have at a time."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.free = asyncio.Event()
+        self.asked = 0
+
+    def room(self):
+        self.asked += 1
+        return self.free.wait()
+
+
+async def test_waiting_for_room_is_no_silence_of_the_server(clock):
+    """
+    A queue of our own must not use up the time for the first token.
+    """
+    source = Crowded(clock, reads(*HELLO))
+    stream = ChatStream(source, clock=clock, call_later=clock.call_later)
+    task = asyncio.create_task(run(stream))
+    await turns()
+    clock.advance(1000)
+    await turns()
+    source.free.set()
+    events, error = await task
+
+    assert (4, None, 1) == (len(events), error, source.asked)
+    assert 1000 <= stream.report.time_to_first_token
+
+
 class Stuck(Scripted):
     """A server that takes the first *stuck* connections and never answers."""
 

@@ -14,7 +14,6 @@ from chatstream import (
     ChatStream,
     ChatStreamError,
     RetryPolicy,
-    Timeouts,
     Verdict,
     exchange,
     to_dict,
@@ -298,8 +297,7 @@ def play(faulty, wire):
         body = b"".join(map(frame, frames))
         answer = wire.response(body) if ends else wire.STREAM_HEAD + wire.http_chunk(body)
         server = await faulty(wire.always(answer))
-        in_time = Timeouts(first_token=GIVEN_UP, idle=GIVEN_UP)
-        async with ChatSession(server.base_url, KEY, retry=ONCE, timeouts=in_time) as session:
+        async with ChatSession(server.base_url, KEY, retry=ONCE) as session:
             played = await read(session.stream(ASK, **params))
             typed = await read(session.stream(ASK, **params), ChatStream.events)
             if not ends:
