@@ -297,7 +297,10 @@ def play(faulty, wire):
         body = b"".join(map(frame, frames))
         answer = wire.response(body) if ends else wire.STREAM_HEAD + wire.http_chunk(body)
         server = await faulty(wire.always(answer))
-        async with ChatSession(server.base_url, KEY, retry=ONCE) as session:
+        async with (
+            asyncio.timeout(None if ends else GIVEN_UP),
+            ChatSession(server.base_url, KEY, retry=ONCE) as session,
+        ):
             played = await read(session.stream(ASK, **params))
             typed = await read(session.stream(ASK, **params), ChatStream.events)
             if not ends:
