@@ -57,6 +57,7 @@ class RetryPolicy:
         except OSError:  # pragma: no cover  in a process of its own, no descriptor is left
             raise failure from None
 
+        made = max(1, made)  # also one that was broken off before it was counted
         last: ChatStreamError | None = failure
         tries = stamina.retry_context(
             on=self._wait,

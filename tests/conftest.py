@@ -14,11 +14,11 @@ import orjson
 import pytest
 import trustme
 from aioresponses import aioresponses
-from canaries import KEY, OUTPUT, PROMPT
 from hypothesis import settings
 
 from chatstream import ChatSession, RetryPolicy
 from chatstream.testing import Profile, SimulatedServer
+from tests.canaries import KEY, OUTPUT, PROMPT
 
 LONGEST = 30
 """Seconds an asynchronous test may take."""

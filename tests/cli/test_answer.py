@@ -5,8 +5,7 @@ import json
 import pytest
 
 from chatstream.cli.answer import TextDisplay
-
-from .conftest import event
+from tests.cli.conftest import event
 
 ROLE = event({"role": "assistant"})
 STOP = event(finish_reason="stop")

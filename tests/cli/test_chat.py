@@ -13,8 +13,7 @@ import pytest
 from chatstream.cli.answer import TextDisplay
 from chatstream.cli.chat import _line
 from chatstream.cli.options import Connection
-
-from .conftest import event
+from tests.cli.conftest import event
 
 ANSWER = (event({"content": "Hi"}), event(finish_reason="stop"), "data: [DONE]\n\n")
 

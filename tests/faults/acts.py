@@ -12,9 +12,9 @@ import traceback
 from pathlib import Path
 
 from attrs import define
-from canaries import KEY, OUTPUT, PROMPT
 
 from chatstream import ChatStream, ChatStreamError, RetryPolicy, Verdict
+from tests.canaries import KEY, OUTPUT, PROMPT
 
 ASK = {"model": "m", "messages": [{"role": "user", "content": PROMPT}]}
 ONCE = RetryPolicy(1)

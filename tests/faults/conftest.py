@@ -18,8 +18,7 @@ from chatstream import (
     exchange,
     to_dict,
 )
-
-from .acts import (
+from tests.faults.acts import (
     ASK,
     GIVEN_UP,
     KEY,

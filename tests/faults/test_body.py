@@ -19,8 +19,7 @@ from chatstream import (
     TotalTimeoutError,
     Verdict,
 )
-
-from .acts import ASK, ONCE, SOON
+from tests.faults.acts import ASK, ONCE, SOON
 
 LIMIT = 512 * 1024
 """An event's size, where there is to be a limit."""

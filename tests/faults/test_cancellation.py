@@ -11,8 +11,7 @@ import zlib
 import pytest
 
 from chatstream import ChatSession, IdleTimeoutError, RetryPolicy, Timeouts, Verdict, exchange
-
-from .acts import ASK, DONE, GIVEN_UP, STOP, child, chunk, descriptors, frame, until
+from tests.faults.acts import ASK, DONE, GIVEN_UP, STOP, child, chunk, descriptors, frame, until
 
 # --- The torture ---------------------------------------------------------------------
 

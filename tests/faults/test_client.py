@@ -21,8 +21,7 @@ from chatstream import (
 )
 from chatstream.marks import percentile
 from chatstream.observers.memory import MemoryRecorder
-
-from .acts import (
+from tests.faults.acts import (
     ASK,
     DONE,
     GIVEN_UP,

@@ -18,8 +18,7 @@ from chatstream import (
     Timeouts,
     Verdict,
 )
-
-from .acts import SOON
+from tests.faults.acts import SOON
 
 
 @pytest.fixture

@@ -23,8 +23,7 @@ from chatstream.events import (
     ToolCallDoneEvent,
     UsageEvent,
 )
-
-from .acts import ASK, DONE, STOP, chunk, everything, frame, said
+from tests.faults.acts import ASK, DONE, STOP, chunk, everything, frame, said
 
 STREAMS = Path(__file__).parent.parent / "streams"
 

@@ -26,8 +26,7 @@ from chatstream import (
     UpstreamError,
     Verdict,
 )
-
-from .acts import ASK, KEY, ONCE, OUTPUT, SOON, UNTIL_CLOSED, hides
+from tests.faults.acts import ASK, KEY, ONCE, OUTPUT, SOON, UNTIL_CLOSED, hides
 
 
 def quoted(request):

@@ -19,8 +19,19 @@ from chatstream import (
 )
 from chatstream.sockets import stamped_socket
 from chatstream.testing import Profile, SimulatedServer
-
-from .acts import ASK, DONE, GIVEN_UP, ONCE, STOP, child, chunk, frame, read, resident, until
+from tests.faults.acts import (
+    ASK,
+    DONE,
+    GIVEN_UP,
+    ONCE,
+    STOP,
+    child,
+    chunk,
+    frame,
+    read,
+    resident,
+    until,
+)
 
 MIB = 1024 * 1024
 

@@ -10,8 +10,7 @@ from chatstream import (
     Timeouts,
     Verdict,
 )
-
-from .acts import SOON
+from tests.faults.acts import SOON
 
 PLAIN = "http://192.0.2.1/v1"
 SECURE = "https://192.0.2.1/v1"

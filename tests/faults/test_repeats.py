@@ -16,8 +16,7 @@ from chatstream import (
     Timeouts,
     Verdict,
 )
-
-from .acts import ASK, GIVEN_UP, ONCE, acquired, descriptors, resident
+from tests.faults.acts import ASK, GIVEN_UP, ONCE, acquired, descriptors, resident
 
 TIMES = 1000
 GROWTH = 5 * 1024 * 1024

@@ -8,8 +8,7 @@ import pytest
 from yarl import URL
 
 from chatstream import ChatSession, RequestError, user
-
-from .acts import ASK, ONCE, read
+from tests.faults.acts import ASK, ONCE, read
 
 
 @pytest.fixture

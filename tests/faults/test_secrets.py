@@ -22,8 +22,7 @@ from chatstream import (
 )
 from chatstream.observers.log import LogObserver
 from chatstream.observers.memory import MemoryRecorder
-
-from .acts import (
+from tests.faults.acts import (
     ASK,
     DONE,
     KEY,

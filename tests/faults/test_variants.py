@@ -6,8 +6,7 @@ import sys
 import pytest
 
 from chatstream.testing import Profile, SimulatedServer
-
-from .acts import child
+from tests.faults.acts import child
 
 SMOKE = """
     import asyncio, json, sys
