@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
 import subprocess
 import sys
@@ -55,6 +56,9 @@ def import_time(module: str) -> dict[str, float]:
         capture_output=True,
         text=True,
         check=True,
+        # Bytecode is kept, as it is where something is installed: the first run, which
+        # doesn't count, may have to compile.
+        env={k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"},
         # There, not in the process itself, which would import modules for it.
         preexec_fn=lambda: pin(-1),
     )
