@@ -14,7 +14,7 @@ _PANELS = (
     ("paced", "cpu", "CPU per chunk, 100 paced streams", "µs"),
     ("short", "cpu", "CPU per request, 1,000 short answers", "µs"),
     ("memory", "memory", "Memory per open stream", "KB"),
-    ("paced", "gap_p99", "Error of the gap between chunks, p99", "ms"),
+    ("truth", "gap_p99", "Error of the gap between chunks, p99", "ms"),
     ("opening", "first_p50", "Error of the first token, many streams at once, p50", "ms"),
     ("slow", "moved", "Figures off, slow consumer", "ms"),
     ("import", "ms", "Import", "ms"),
