@@ -97,7 +97,7 @@ async def test_stream(session):
     assert report.done
     assert (30, 30) == (report.completion_tokens, report.token_events)
     assert report.prompt_tokens > 0
-    assert 0 < report.time_to_first_token < report.duration
+    assert 0 < report.time_to_first_token <= report.duration  # all may come in one read
     assert "timings" in stream.completion.extra or "timings" in events[-1].chunk.extra
 
 
