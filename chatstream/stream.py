@@ -490,7 +490,7 @@ class ChatStream:
         created_ns, token, lags = marks.created_ns, marks.token, marks.handed_lag_ns
         waiting_for_token = not marks.choices
         ready = self._ready
-        while self._verdict is None:
+        while True:  # once the stream is over nobody asks for more
             if ready:
                 arrived: Arrived | None = ready.pop()
             elif self._held_error is not None:
