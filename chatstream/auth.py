@@ -82,8 +82,8 @@ def redact(error: Exception, secrets: Iterable[str]) -> None:
             if isinstance(value, str):
                 setattr(error, name, _hidden(value, secret))
             elif isinstance(value, bytes):
-                text = value.decode("latin-1")
-                setattr(error, name, _hidden(text, secret).encode("latin-1"))
+                text = _hidden(value.decode("latin-1"), secret)
+                setattr(error, name, _hidden_at_start(text, secret).encode("latin-1"))
         error.args = tuple(
             _hidden(part, secret) if isinstance(part, str) else part for part in error.args
         )
@@ -105,4 +105,12 @@ def _hidden(text: str, secret: str) -> str:
     for size in range(len(secret) - 1, 5, -1):
         if shortened.endswith(secret[:size]):
             return shortened[:-size] + "***"
+    return text
+
+
+def _hidden_at_start(text: str, secret: str) -> str:
+    """Return *text* without an end of *secret* with which it begins, as a tail may."""
+    for size in range(len(secret) - 1, 5, -1):
+        if text.startswith(secret[-size:]):
+            return "***" + text[size:]
     return text

@@ -5,7 +5,7 @@ import traceback
 import pytest
 
 from chatstream.auth import auth_headers, key_of, redact, secrets_in
-from chatstream.errors import RequestError, UpstreamError
+from chatstream.errors import ChatStreamError, RequestError, UpstreamError
 
 KEY = "sk-canary"
 
@@ -170,3 +170,15 @@ def test_headers_that_carry_keys_are_known():
     }
 
     assert ["a", "b", "c", "d"] == secrets_in(headers)
+
+
+def test_a_tail_that_begins_inside_a_key_shows_none_of_it():
+    """
+    It begins anywhere.
+    """
+    error = ChatStreamError()
+    for cut in range(len(KEY) - 5):
+        error.tail = f"{KEY[cut:]} was your key".encode()
+        redact(error, [KEY])
+
+        assert b"*** was your key" == error.tail
