@@ -569,11 +569,14 @@ class ChunkDecoder:
                 # Moonshot
                 chunk.envelope, again = attrs.evolve(chunk.envelope, usage=usage), False
         self._unlike += 1
-        if again and len(choices) == 1 and self._unlike >= LOOK_EVERY:
+        if again and len(choices) == 1 and self._unlike >= LOOK_EVERY and len(text) < MAX_PATTERN:
             self._unlike = 0
             self._pattern = _pattern(text, {**raw, "choices": wire}, chunk) or self._pattern
         return chunk
 
+
+MAX_PATTERN = 16 * 1024
+"""Longer texts are kept by no stream; a hostile server's would be."""
 
 LOOK_EVERY = 8
 """To look for a pattern takes longer than to read a chunk; short streams end before

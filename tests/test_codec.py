@@ -14,6 +14,7 @@ from chatstream.codec import (
     LOOK_EVERY,
     MAX_CHOICES,
     MAX_NESTING,
+    MAX_PATTERN,
     ChunkDecoder,
     encode,
     load,
@@ -1831,6 +1832,16 @@ def test_what_looks_like_the_content_is_not_taken_for_it(odd):
     assert not known
     assert "new" == chunk.choices[0].delta.content
     assert odd.get("id", "c-1") == chunk.id
+
+
+def test_a_very_long_text_is_no_pattern():
+    """
+    It would be kept as long as the stream, twice.
+    """
+    padding = "x" * MAX_PATTERN
+    decoder = taught(*[text_of(f"t{n}", padding=padding) for n in range(2 * LOOK_EVERY)])
+
+    assert decoder.repeated(text_of("new", padding=padding)) is None
 
 
 def test_a_chunk_shows_its_envelope():
