@@ -17,7 +17,8 @@ in it. Two public seams are used:
 Of the events in one read only the last ends with the read. The bytes of the
 others may have come earlier and waited: their stamp is an upper bound, and they
 are flagged as coalesced. The same holds for reads after a pause: when the caller
-is so slow that aiohttp stops reading, bytes wait in the kernel.
+is so slow that aiohttp stops reading, bytes wait in the kernel. And it holds for the
+last event of a read that goes on after it, with the start of what comes next.
 """
 
 from __future__ import annotations

@@ -332,8 +332,13 @@ class InterruptedStreamError(ChatStreamError):
 
     def __init__(self, events: int, detail: str = "") -> None:
         super().__init__(events, detail)
-        self.events = events
         self.detail = one_line(detail)
+        self.after(events)
+
+    def after(self, events: int) -> None:
+        """Note how many events had come, which only the stream knows."""
+        self.events = events
+        self.args = (events, self.detail)
 
     def __str__(self) -> str:
         plural = "" if self.events == 1 else "s"

@@ -352,7 +352,7 @@ class HTTPBody:
             self.abort()
 
     def abort(self) -> None:
-        """Close the connection; a waiting :meth:`read` ends."""
+        """Close the connection; who waits need wait no longer."""
         if self._freed is not None:
             self._response.close()
             self._free()

@@ -257,7 +257,11 @@ class ChatStream:
             await self._body.release()  # which does nothing to a closed one
 
     def __del__(self) -> None:
-        """Close the connection of a stream that was entered and never left."""
+        """Close the connection of a stream that was entered and never left.
+
+        Once iteration has begun, what it stopped at holds the stream: then it's the
+        garbage collector who gets here.
+        """
         # __init__ may have raised before there was anything.
         if not getattr(self, "_entered", False) or self._verdict is not None:
             return
@@ -305,7 +309,7 @@ class ChatStream:
         if self._attempts and self._attempts[-1].error is None:
             self._attempts[-1].failed(error)
         if isinstance(error, InterruptedStreamError):
-            error.events = self._marks.events
+            error.after(self._marks.events)
         self._abort()
         self._end(verdict_of_error(error))
         error.partial = self.completion
@@ -324,7 +328,8 @@ class ChatStream:
     def _on_expired(self, error: StreamTimeoutError) -> None:
         """Take a clock's word that time is up; whoever waits gets the error."""
         self._expired = error
-        if self._body is not None:  # what came while the caller was busy isn't lost
+        # What came while the caller was busy isn't lost; of an attempt before this one it is.
+        if self._body is not None and self._scope is None:
             with contextlib.suppress(ChatStreamError):
                 for read in self._body.take():
                     self._reader.push(read)
@@ -658,7 +663,7 @@ class ChatStream:
                     continue
                 attempt = self._attempts[-1]
                 if isinstance(error, InterruptedStreamError):
-                    error.events = len(held)
+                    error.after(len(held))
                 self._source.redact(error)
                 attempt.failed(error)
                 self._abort()

@@ -327,3 +327,15 @@ def test_one_line_always_is_one_printable_line(text, limit):
     assert line.isprintable()
     assert [line] == (line.splitlines() or [""])
     assert line == line.encode().decode()
+
+
+def test_a_cut_says_after_how_many_events_wherever_it_is_shown():
+    """
+    A log shows the repr, a pickle is made from the arguments.
+    """
+    error = InterruptedStreamError(0, "connection reset")
+    error.after(3)
+
+    assert (3, "connection reset") == error.args
+    assert "after 3 events" in str(error)
+    assert 3 == pickle.loads(pickle.dumps(error)).events

@@ -2313,3 +2313,27 @@ async def test_a_caller_who_gave_up_waiting_for_a_token_may_come_back(clock):
     assert ["assistant", None, None, None] == [delta.role for delta in deltas]
     assert "Hi" == deltas[2].content
     assert 4 == stream.report.events
+
+
+async def test_bytes_of_an_attempt_that_failed_are_not_taken_for_the_next_ones(clock):
+    """
+    Time may be up while the next one still waits for its headers.
+    """
+
+    class Slow(Scripted):
+        async def open(self, marks):
+            if not self.bodies:
+                body = await super().open(marks)
+                body.take = lambda: [Read(chunk("old"), clock())]
+                return body
+            clock.advance(1000)
+            return await asyncio.Event().wait()
+
+    source = Slow(clock, reads(chunk("old")), reads(chunk("new")))
+    stream = ChatStream(source, clock=clock, call_later=clock.call_later)
+    async with stream:
+        stream._reader.break_off(RESET)
+        with pytest.raises(FirstTokenTimeoutError) as caught:
+            await stream.collect()
+
+    assert b"" == caught.value.tail
