@@ -55,6 +55,14 @@ STOP = chunk(said(finish_reason="stop"))
 DONE = "[DONE]"
 
 
+# --- Servers --------------------------------------------------------------------------
+
+
+async def mute(connection):
+    """Say nothing, until the client goes."""
+    await connection.gone()
+
+
 # --- Readers --------------------------------------------------------------------------
 
 

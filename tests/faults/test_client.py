@@ -32,6 +32,7 @@ from tests.faults.acts import (
     child,
     chunk,
     frame,
+    mute,
     read,
     until,
 )
@@ -94,9 +95,6 @@ async def test_closing_a_session_under_all_kinds_of_streams(silent, faulty):
     K5: read, idle, connecting, without an answer, waiting for room or for another attempt:
     each ends quietly, closing takes no second, and no connection is left.
     """
-
-    async def mute(connection):
-        await connection.gone()
 
     deaf = await faulty(mute)
     sessions = {

@@ -18,7 +18,7 @@ from chatstream import (
     Timeouts,
     Verdict,
 )
-from tests.faults.acts import SOON
+from tests.faults.acts import SOON, mute
 
 
 @pytest.fixture
@@ -222,10 +222,7 @@ async def test_a_handshake_that_stalls(fails, faulty):
     W5: the handshake is part of connecting.
     """
 
-    async def silent(connection):
-        await connection.gone()
-
-    server = await faulty(silent)
+    server = await faulty(mute)
     error = await fails(
         server.base_url.replace("http:", "https:"),
         ConnectTimeoutError,

@@ -10,7 +10,7 @@ from chatstream import (
     Timeouts,
     Verdict,
 )
-from tests.faults.acts import SOON
+from tests.faults.acts import SOON, mute
 
 PLAIN = "http://192.0.2.1/v1"
 SECURE = "https://192.0.2.1/v1"
@@ -92,10 +92,7 @@ async def test_a_proxy_that_hangs_while_it_connects(refused, faulty):
     W40: its CONNECT is part of connecting.
     """
 
-    async def silent(connection):
-        await connection.gone()
-
-    proxy = await faulty(silent)
+    proxy = await faulty(mute)
     error = await refused(
         SECURE, proxy.origin, kind=ConnectTimeoutError, timeouts=Timeouts(connect=SOON)
     )
@@ -109,10 +106,7 @@ async def test_a_proxy_that_hangs_with_the_request(refused, faulty):
     W40: who is silent behind it can't be told.
     """
 
-    async def silent(connection):
-        await connection.gone()
-
-    proxy = await faulty(silent)
+    proxy = await faulty(mute)
     await refused(
         PLAIN, proxy.origin, kind=FirstTokenTimeoutError, timeouts=Timeouts(first_token=SOON)
     )

@@ -300,7 +300,9 @@ async def test_a_burst_that_it_gathers(raw_server, wire, before):
         async for event in stream:
             seen.append(event)
             if event.content == texts[0]:
-                await asyncio.sleep(0.1)
+                arrivals = stream._body._arrivals
+                while arrivals._paused_at is None:  # noqa: ASYNC110 it tells nobody
+                    await asyncio.sleep(0)  # until our own buffer is full
 
     assert [*texts, None] == [event.content for event in seen]
     assert sorted(event.arrived_ns for event in seen) == [event.arrived_ns for event in seen]
