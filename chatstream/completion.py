@@ -55,6 +55,14 @@ class Verdict(enum.StrEnum):
     MALFORMED = "malformed"
     """The server sent what can't be read."""
 
+    @property
+    def good(self) -> bool:
+        """Whether the stream came to an end of its own: its latencies are an answer's."""
+        return self in _GOOD
+
+
+_GOOD = frozenset({Verdict.FINISHED, Verdict.LENGTH, Verdict.CONTENT_FILTER})
+
 
 # Finish reasons beyond OpenAI's that say a choice was cut. The list is of what
 # servers were seen to send; any other reason counts as finished.

@@ -353,6 +353,11 @@ class ChatStream:
         return self._collector.completion(self._verdict)
 
     @property
+    def marks(self) -> Marks:
+        """The moments so far, of which the report is made; not to be changed."""
+        return self._marks
+
+    @property
     def report(self) -> StreamReport:
         """The latencies so far."""
         info = self.response

@@ -71,6 +71,12 @@ def test_a_finish_reason_gives_the_verdict(reason, expected):
     assert expected == verdict_of([reason])
 
 
+def test_a_good_end_is_one_of_the_answers_own():
+    good = {Verdict.FINISHED, Verdict.LENGTH, Verdict.CONTENT_FILTER}
+
+    assert good == {verdict for verdict in Verdict if verdict.good}
+
+
 @pytest.mark.parametrize(
     ("reasons", "done", "expected"),
     [

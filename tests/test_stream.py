@@ -226,6 +226,19 @@ async def test_the_figures_count_from_the_call(clock):
     assert 0.5 == report.phases.pool
 
 
+async def test_the_marks_are_what_the_report_is_made_of(clock):
+    """
+    In whole nanoseconds, for who keeps raw moments.
+    """
+    stream = stream_of(clock, reads(*HELLO))
+    await run(stream)
+
+    marks, report = stream.marks, stream.report
+    assert report.created_ns == marks.created_ns
+    assert round(report.time_to_first_token * NS) == marks.first_token_ns - marks.created_ns
+    assert round(report.stream_end * NS) == marks.end_ns - marks.created_ns
+
+
 async def test_a_report_can_be_read_on_the_way(clock):
     """
     What is known so far, with the verdict it would have now.

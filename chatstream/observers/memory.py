@@ -58,8 +58,6 @@ class MemoryRecorder:
 
     def _good(self, model: str | None) -> Iterable[StreamReport]:
         for report in self.reports:
-            if report.verdict in _GOOD and (model is None or report.model == model):
+            if report.verdict.good and (model is None or report.model == model):
                 yield report
 
-
-_GOOD = frozenset({Verdict.FINISHED, Verdict.LENGTH, Verdict.CONTENT_FILTER})
