@@ -1,0 +1,355 @@
+"""Who makes a load: this process, or several of their own that are told by their input.
+
+A worker process reads a job a line on its standard input and writes a record a line on
+its standard output; a line that begins otherwise than a record tells what the job cost,
+or why it failed. It ends with its input, so it never outlives who started it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import platform
+import signal
+import sys
+import time
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import orjson
+from attrs import define, evolve
+
+from chatstream.bench.plan import Plan, plan_from_json, plan_to_json
+from chatstream.bench.runner import Job, Runner
+from chatstream.bench.truth import served
+from chatstream.errors import RequestError
+from chatstream.marks import NS
+from chatstream.session import ChatSession
+from chatstream.testing import Profile
+
+Emit = Callable[[bytes], None]
+"""Takes a record as its line."""
+
+RECORD = b'{"v":'
+"""How the line of a record begins."""
+
+LEAD = 0.03
+"""Seconds from telling the workers until the load begins."""
+
+MOST_LINE_BYTES = 256 * 1024 * 1024
+
+
+class CrewError(RuntimeError):
+    """The workers can't be brought up; the text says why."""
+
+
+@define(kw_only=True)
+class WorkerReport:
+    """What became of one worker's part."""
+
+    worker: int
+    host: str = ""
+    requests: int = 0
+    lost: bool = False
+    """Whether it went away before the end; what it had under way is lost with it."""
+    error: str | None = None
+    cpu: float | None = None
+    """The share of a core that it used."""
+    loop_lag: dict[str, Any] | None = None
+    start_error: float | None = None
+    """Seconds by which its moments may be late on the run's clock, if its own is another."""
+
+    def and_then(self, other: WorkerReport) -> WorkerReport:
+        """Return what became of it in two loads: of its figures the worse."""
+        lags = [lag for lag in (self.loop_lag, other.loop_lag) if lag is not None]
+        return evolve(
+            other,
+            requests=self.requests + other.requests,
+            lost=self.lost or other.lost,
+            error=self.error or other.error,
+            cpu=_more(self.cpu, other.cpu),
+            loop_lag=max(lags, key=lambda lag: lag["p99"] or 0.0, default=None),
+            start_error=_more(self.start_error, other.start_error),
+        )
+
+
+def _more(*values: float | None) -> float | None:
+    return max((value for value in values if value is not None), default=None)
+
+
+class Crew(Protocol):
+    """Some workers, which make one load after the other."""
+
+    workers: int
+
+    async def __aenter__(self) -> Self:
+        """Bring the workers up."""
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Let them go, whatever they are at."""
+
+    def truth(self, profile: Profile) -> AbstractAsyncContextManager[str]:
+        """Run a truth server where the workers are; gives its base URL."""
+
+    async def run(self, plan: Plan, emit: Emit, *, began_ns: int, stage: int) -> list[WorkerReport]:
+        """Make a load of the run that began at *began_ns*; return when it is over.
+
+        Raises ``RequestError`` if it can't be asked.
+        """
+
+    def stop(self) -> None:
+        """End the load under way: what came until now is kept."""
+
+
+class Here:
+    """A crew of one: this event loop."""
+
+    workers = 1
+
+    def __init__(self, session: ChatSession | None = None) -> None:
+        self._session = session
+        self._runner: Runner | None = None
+
+    async def __aenter__(self) -> Self:
+        """Nothing has to be brought up."""
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Nothing is left."""
+
+    def truth(self, profile: Profile) -> AbstractAsyncContextManager[str]:
+        """Run a truth server on this host."""
+        return served(profile)
+
+    async def run(self, plan: Plan, emit: Emit, *, began_ns: int, stage: int) -> list[WorkerReport]:
+        """Make a load, see :class:`Crew`."""
+        report = WorkerReport(worker=0, host=platform.node())
+
+        def keep(record: Any) -> None:
+            report.requests += 1
+            emit(record.to_line())
+
+        now_ns = time.perf_counter_ns()
+        job = Job(plan=plan, start_ns=now_ns, offset_ns=now_ns - began_ns, stage=stage)
+        self._runner = Runner(job, keep, self._session)
+        figures = await self._runner.run()
+        report.cpu, report.loop_lag = figures["cpu"], figures["loop_lag"]  # type: ignore[assignment]
+        return [report]
+
+    def stop(self) -> None:
+        """End the load under way."""
+        if self._runner is not None:
+            self._runner.stop()
+
+
+class Processes:
+    """A crew of processes on this host, whose clocks agree."""
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+        self._stack = AsyncExitStack()
+        self._processes: list[_Process] = []
+
+    async def __aenter__(self) -> Self:
+        """Start them and wait until all are ready."""
+        async with AsyncExitStack() as stack:
+            started = [_Process.start(place) for place in range(self.workers)]
+            for process in await asyncio.gather(*started):
+                stack.push_async_callback(process.end)
+                self._processes.append(process)
+            await asyncio.gather(*(process.ready() for process in self._processes))
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """End them."""
+        await self._stack.aclose()
+
+    def truth(self, profile: Profile) -> AbstractAsyncContextManager[str]:
+        """Run a truth server on this host."""
+        return served(profile)
+
+    async def run(self, plan: Plan, emit: Emit, *, began_ns: int, stage: int) -> list[WorkerReport]:
+        """Make a load, see :class:`Crew`."""
+        start_ns = time.perf_counter_ns() + round(LEAD * NS)
+        job = {
+            "plan": plan_to_json(plan),
+            "start_ns": start_ns,
+            "offset_ns": start_ns - began_ns,
+            "stage": stage,
+            "workers": self.workers,
+        }
+        parts = (process.run({**job, "worker": process.place}, emit) for process in self._processes)
+        return list(await asyncio.gather(*parts))
+
+    def stop(self) -> None:
+        """End the load under way."""
+        for process in self._processes:
+            process.tell({"stop": True})
+
+    @property
+    def pids(self) -> list[int]:
+        """The processes, to look at or to kill."""
+        return [process.pid for process in self._processes]
+
+
+class _Process:
+    """One worker's process, seen from the one that started it."""
+
+    def __init__(self, place: int, process: asyncio.subprocess.Process) -> None:
+        self.place = place
+        self._process = process
+        self._complaint = b""
+        self._listening = asyncio.create_task(self._listen())
+
+    @classmethod
+    async def start(cls, place: int) -> _Process:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "chatstream.bench.workers",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            limit=MOST_LINE_BYTES,
+            # Ctrl-C is for us: a worker is told to stop, and still has to tell.
+            start_new_session=True,
+        )
+        return cls(place, process)
+
+    async def _listen(self) -> None:
+        """Keep the end of what it complains of, for when it is lost."""
+        assert self._process.stderr is not None  # noqa: S101 it is a pipe
+        while data := await self._process.stderr.read(65536):
+            self._complaint = (self._complaint + data)[-4096:]
+
+    @property
+    def pid(self) -> int:
+        """The process's number."""
+        return self._process.pid
+
+    async def ready(self) -> None:
+        """Wait until it takes jobs. Raises ``CrewError`` if it can't."""
+        if not await self._line():
+            msg = f"worker {self.place} didn't start: {await self._last_words()}"
+            raise CrewError(msg)
+
+    def tell(self, message: dict[str, Any]) -> None:
+        """Send it a message, unless it has gone."""
+        assert self._process.stdin is not None  # noqa: S101 it is a pipe
+        with suppress(ConnectionError, RuntimeError):
+            self._process.stdin.write(orjson.dumps(message, option=orjson.OPT_APPEND_NEWLINE))
+
+    async def run(self, job: dict[str, Any], emit: Emit) -> WorkerReport:
+        """Have a job done."""
+        report = WorkerReport(worker=self.place, host=platform.node())
+        self.tell(job)
+        while line := await self._line():
+            if line.startswith(RECORD):
+                report.requests += 1
+                emit(line)
+                continue
+            told = orjson.loads(line)
+            if "refused" in told:
+                raise RequestError(*told["refused"])
+            report.cpu, report.loop_lag = told["cpu"], told["loop_lag"]
+            return report
+        report.lost, report.error = True, await self._last_words()
+        return report
+
+    async def _line(self) -> bytes:
+        """Return the next line, empty if there is none because it has gone."""
+        assert self._process.stdout is not None  # noqa: S101 it is a pipe
+        line = await self._process.stdout.readline()
+        return line if line.endswith(b"\n") else b""
+
+    async def _last_words(self) -> str:
+        status = await self._process.wait()
+        await self._listening
+        how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
+        lines = self._complaint.decode("utf-8", "replace").strip().splitlines()
+        return f"{how}: {lines[-1]}" if lines else how
+
+    async def end(self) -> None:
+        """Let it end with its input, and see to it that it does."""
+        assert self._process.stdin is not None  # noqa: S101 it is a pipe
+        self._process.stdin.close()
+        try:
+            async with asyncio.timeout(5):
+                await self._process.wait()
+        except TimeoutError:
+            self._process.kill()
+            await self._process.wait()
+        await self._listening
+
+
+# --- Inside a worker's process -------------------------------------------------
+
+
+async def _serve() -> None:
+    """Do the jobs that come on standard input until it ends."""
+    loop = asyncio.get_running_loop()
+    told = asyncio.StreamReader(limit=MOST_LINE_BYTES)
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(told), sys.stdin)
+    transport, _ = await loop.connect_write_pipe(asyncio.Protocol, sys.stdout)
+
+    def say(message: dict[str, Any]) -> None:
+        transport.write(orjson.dumps(message, option=orjson.OPT_APPEND_NEWLINE))
+
+    say({"ready": True})
+    message = await told.readline()
+    while message:
+        job = orjson.loads(message)
+        message = b""
+        if "stop" in job:  # it came when the load was over
+            message = await told.readline()
+            continue
+        runner = Runner(
+            Job(**{**job, "plan": plan_from_json(job["plan"])}),
+            lambda record: transport.write(record.to_line()),
+        )
+        doing = asyncio.ensure_future(runner.run())
+        hearing = asyncio.ensure_future(told.readline())
+        await asyncio.wait((doing, hearing), return_when=asyncio.FIRST_COMPLETED)
+        if not doing.done():  # told to stop, or nobody is there any more
+            runner.stop()
+        try:
+            say(await doing)
+        except RequestError as error:
+            say({"refused": [error.parameter, error.seen, error.allowed]})
+        message = await hearing
+    transport.close()
+
+
+def collect_seldom() -> None:
+    """Collect garbage when there is much of it: a pause delays reads."""
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
+
+
+def main() -> None:
+    """Be a worker."""
+    collect_seldom()
+    with suppress(KeyboardInterrupt):
+        asyncio.run(_serve())
+
+
+if __name__ == "__main__":
+    main()
