@@ -6,6 +6,7 @@ import orjson
 import pytest
 
 from chatstream.bench.record import KINDS, OUTPUT, TOKENS, RequestRecord, kind_of
+from chatstream.codec import read_chunk
 from chatstream.completion import Audio, Delta, FunctionCall, ToolCallChunk
 
 BARE = {"number": 3, "scheduled_ns": 0, "created_ns": 5, "end_ns": 9, "verdict": "empty"}
@@ -88,9 +89,8 @@ def test_an_empty_content_beside_a_role_is_no_token():
     """
     It is how servers open an answer; alone it is a token without text, such as half a letter.
     """
-    opening = load_chunk(
-        b'{"choices":[{"index":0,"delta":{"role":"assistant","content":""}}],"object":"x"}'
-    )
+    delta = {"role": "assistant", "content": ""}
+    opening = read_chunk({"choices": [{"index": 0, "delta": delta}]})
 
     assert "-" == kind_of(opening.choices[0].delta, None)
 
