@@ -5,12 +5,13 @@ from __future__ import annotations
 import hmac
 import random
 import re
+from array import array
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
-from attrs import frozen
+from attrs import field, frozen
 
 from chatstream.testing import payloads
 from chatstream.testing.answers import compose
@@ -47,6 +48,9 @@ class RecordedRequest:
 
     received_ns: int
     """When it was whole, by the server's clock."""
+
+    sent_ns: array[int] = field(factory=lambda: array("q"))
+    """When each write of its answer was made; a server without ``truth`` doesn't note it."""
 
     @property
     def body(self) -> Any:

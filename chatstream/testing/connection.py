@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from array import array
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import cast
 
@@ -162,7 +163,7 @@ class Connection(asyncio.Protocol):
             envelope=_envelope(script, "chat.completion.chunk", record),
             head=partial(self._stream_head, record, head, chunked=chunked),
             chunked=chunked,
-            clock=backend.clock if backend.truth else None,
+            clock=partial(_noted, backend.clock, record.sent_ns) if backend.truth else None,
             write=self._transport.write,
             done=partial(self._replied, keep=keep),
         )
@@ -186,7 +187,7 @@ class Connection(asyncio.Protocol):
         body = _envelope(script, "chat.completion", record) + script.parts[0]
         headers = self._headers(record, head)
         if self._backend.truth:
-            body += payloads.stamp(self._backend.clock())
+            body += payloads.stamp(_noted(self._backend.clock, record.sent_ns))
         self._write_whole(200, headers, body + b"}", head)
 
     def _headers(self, record: RecordedRequest, head: Head) -> dict[str, str]:
@@ -226,6 +227,13 @@ class Connection(asyncio.Protocol):
         else:
             self._closing = True
             self._transport.close()
+
+
+def _noted(clock: Callable[[], int], moments: array[int]) -> int:
+    """Read the clock, and note what it says."""
+    now = clock()
+    moments.append(now)
+    return now
 
 
 def _envelope(script: Script, kind: str, record: RecordedRequest) -> bytes:

@@ -153,14 +153,17 @@ async def test_stamps_are_true():
 
     assert marks == sorted(marks)
     assert request.received_ns == marks[1]
+    assert marks[2:] == list(request.sent_ns)
 
 
 async def test_a_whole_answer_is_stamped_too():
     server = SimulatedServer(INSTANT, truth=True, clock=lambda: 9)
     async with server, Client(server) as client:
         _, headers, body = await client.ask()
+        (request,) = server.requests
 
     assert 9 == orjson.loads(body)["sent_ns"]
+    assert [9] == list(request.sent_ns)
     assert "9" == headers["x-simulate-received-ns"]
 
 
