@@ -1,0 +1,1 @@
+"""What a run leaves behind: files, and what is shown of it."""
