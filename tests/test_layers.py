@@ -27,10 +27,34 @@ ROWS = [
     ["observers"],
     ["chatstream"],  # the public names
     ["testing"],
+    ["bench"],
     ["cli"],
     ["__main__"],
 ]
 ROW = {name: number for number, names in enumerate(ROWS) for name in names}
+
+# The same inside of bench/.
+BENCH_ROWS = [
+    ["record", "workload", "deadlines", "watch"],
+    ["plan"],
+    ["schedule"],
+    ["runner"],
+    ["truth"],
+    ["workers"],
+    ["cluster"],
+    ["log"],
+    ["metrics"],
+    ["stats", "windows"],
+    ["goodput", "client", "definitions", "sweep"],
+    ["server"],
+    ["summary"],
+    ["saved"],
+    ["compare"],
+    ["output"],
+    ["benchmark"],
+    ["bench"],  # the public names
+    ["pytest_plugin"],
+]
 
 PURE = [
     "sse", "messages", "rules", "request", "completion", "codec", "collector", "marks", "report",

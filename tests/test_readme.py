@@ -12,10 +12,21 @@ from pathlib import Path
 import pytest
 
 import chatstream
+from chatstream.bench import pytest_plugin
 from chatstream.testing import Profile, SimulatedServer
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
-BLOCKS = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+ROOT = Path(__file__).parent.parent
+
+
+def blocks_of(name):
+    """The Python blocks of a document."""
+    return re.findall(
+        r"^```python\n(.*?)^```$", (ROOT / name).read_text(), re.MULTILINE | re.DOTALL
+    )
+
+
+BLOCKS = blocks_of("README.md")
+BENCH = blocks_of("docs/bench.md")
 
 
 @pytest.fixture
@@ -24,7 +35,7 @@ async def server():
         yield server
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
+@pytest.mark.parametrize("block", BLOCKS + BENCH, ids=range(len(BLOCKS + BENCH)))
 def test_every_example_is_python(block):
     """
     Fragments may await at the top, as in a notebook.
@@ -95,3 +106,26 @@ async def test_the_conversation_with_a_tool_ends_with_words(server):
     assert ["system", "user", "assistant", "tool"] == [
         message["role"] for message in server.requests[-1].body["messages"]
     ]
+
+
+async def test_the_example_of_a_load_gives_figures(server):
+    """
+    As it stands, but for the server.
+    """
+    source = BENCH[0].replace("http://127.0.0.1:8000/v1", server.base_url)
+    namespace = {}
+    code = compile(source, "bench.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    await types.FunctionType(code, namespace)()
+
+    assert 200 == namespace["result"].figure("time_to_first_token")["n"]
+
+
+async def test_the_example_of_a_latency_test_passes(server):
+    source = BENCH[1].replace("http://127.0.0.1:8000/v1", server.base_url)
+    source = source.replace("num_prompts=400", "num_prompts=20").replace(
+        '"ttft.p99": 0.2', '"ttft.p99": 20'
+    )
+    namespace = {}
+    exec(compile(source, "bench.md", "exec"), namespace)
+
+    await namespace["test_it_answers_in_time"](pytest_plugin._measure)

@@ -129,13 +129,15 @@ class Plan:
     load: Load
     workload: Workload
     params: Mapping[str, Any] = field(factory=dict)
-    """Request parameters of all requests, as ``session.stream`` takes them."""
+    """Request parameters of all requests, as ``session.stream`` takes them; they go before
+    those of a turn."""
     extra_body: Mapping[str, Any] = field(factory=dict)
     validate: bool = True
     goals: Goals | None = None
     timeouts: Timeouts = field(factory=Timeouts)
     attempts: int = field(default=1, validator=COUNT)
-    """Tries of each request; more than one hides failures, and their time counts."""
+    """Tries of each request; more than one hides failures, and their time counts. A connection
+    that the server had closed while it was idle costs none."""
     seed: int = 0
     keep_text: bool = False
     """Whether the log holds what the model said."""

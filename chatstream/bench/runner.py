@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, TypeVar
 
 from attrs import frozen
 
@@ -15,6 +15,7 @@ from chatstream import (
     ChatSession,
     ChatStream,
     ChatStreamError,
+    ConnectError,
     RequestError,
     RequestWarning,
     RetryPolicy,
@@ -24,10 +25,13 @@ from chatstream.bench.plan import Plan, Target
 from chatstream.bench.record import TOKENS, RequestRecord, kind_of
 from chatstream.bench.schedule import arrivals_of, numbers_of, slots_of
 from chatstream.bench.watch import Watch
+from chatstream.bench.workload import Turn
 from chatstream.completion import ChatCompletion, Verdict
 from chatstream.marks import NS, percentile
 
 Emit = Callable[[RequestRecord], None]
+
+T = TypeVar("T")
 
 
 @frozen(kw_only=True)
@@ -105,11 +109,19 @@ def check(plan: Plan) -> None:
     """
     turn = plan.workload.conversation(0, plan.seed).turns[0]
     for target in plan.targets:
-        body = {**plan.params, **turn.params, "model": target.model, "messages": [*turn.messages]}
+        body = _body(plan, target, turn, list(turn.messages))
         with warnings.catch_warnings():
             # Whoever names max_tokens measures a server that knows no other.
             warnings.simplefilter("ignore", RequestWarning)
             _session(plan, target).stream(body, extra_body=plan.extra_body)
+
+
+def _body(plan: Plan, target: Target, turn: Turn, messages: list[Any]) -> dict[str, Any]:
+    """Return a request: what the plan says of all goes before what a turn says of its own."""
+    params = {**turn.params, **plan.params}
+    if "max_completion_tokens" in params:  # newer models know no other, and refuse both
+        params.pop("max_tokens", None)
+    return {**params, "model": target.model, "messages": messages}
 
 
 def _session(plan: Plan, target: Target) -> ChatSession:
@@ -121,9 +133,30 @@ def _session(plan: Plan, target: Target) -> ChatSession:
         proxy=target.proxy,
         trust_env=target.trust_env,
         timeouts=plan.timeouts,
-        retry=RetryPolicy(attempts=plan.attempts),
+        retry=_Tries(attempts=plan.attempts),
         validate=plan.validate,
     )
+
+
+@frozen
+class _Tries(RetryPolicy):
+    """The plan's tries, of which a connection that was closed while idle costs none.
+
+    llama.cpp's server closes each connection after its stream without saying so, just when
+    the next request is sent on it: of a closed load every other request would fail. Nobody
+    had begun to answer it, and any browser would ask again.
+    """
+
+    async def again(
+        self, failure: ChatStreamError, attempt: Callable[[], Awaitable[T]], *, made: int = 1
+    ) -> T:
+        """Ask again at once after such a connection; the pool may hold more of them."""
+        while isinstance(failure, ConnectError) and failure.reused:
+            try:
+                return await attempt()
+            except ChatStreamError as error:
+                failure = error
+        return await super().again(failure, attempt, made=made)
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
@@ -205,7 +238,7 @@ class _Asker:
                 end_ns=0,
                 verdict=Verdict.CANCELLED,
             )
-            body = {**plan.params, **turn.params, "model": self._target.model, "messages": history}
+            body = _body(plan, self._target, turn, history)
             completion = await self._ask(record, body, due_ns)
             due_ns = self._job.zero_ns + record.end_ns
             if place + 1 == len(turns) or not completion.choices:

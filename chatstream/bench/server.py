@@ -419,9 +419,7 @@ def _ladder(buckets: Mapping[Labels, float]) -> list[_Rung]:
     return list(zip(bounds, itertools.accumulate(counts, max), strict=True))
 
 
-def _quantile(
-    ladder: list[_Rung], share: float
-) -> tuple[float | None, tuple[float, float | None] | None]:
+def _quantile(ladder: list[_Rung], share: float) -> tuple[float | None, list[float | None] | None]:
     """Return where *share* of the observations lies, and the bounds of its bucket.
 
     As PromQL's ``histogram_quantile``: on a straight line through the bucket. In the last
@@ -434,8 +432,8 @@ def _quantile(
     bound, count = ladder[place]
     low, below = ladder[place - 1] if place else (0.0, 0.0)
     if bound == math.inf:
-        return low, (low, None)
-    return low + (bound - low) * (rank - below) / (count - below), (low, bound)
+        return low, [low, None]
+    return low + (bound - low) * (rank - below) / (count - below), [low, bound]
 
 
 # --- What is known -----------------------------------------------------------------

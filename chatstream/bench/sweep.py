@@ -168,14 +168,17 @@ def knee(stages: Sequence[Stage]) -> int | None:
 
     Of open loads: the last stable one before the first that isn't. Of closed loads, which
     always keep up: where the curve of throughput bends, see :func:`bend`. ``None`` if the
-    sweep doesn't reach it, or begins beyond it.
+    sweep doesn't reach it, or begins beyond it. Throughput is that of the steady state, if
+    there is one: a run's beginning and end have less.
     """
     order = sorted(range(len(stages)), key=lambda place: cast(float, stages[place]["value"]))
     if any(stages[place]["load"]["request_rate"] is not None for place in order):
         unstable = [rank for rank, place in enumerate(order) if not _stable(stages[place])]
         return order[unstable[0] - 1] if unstable and unstable[0] > 0 else None
     values = [stages[place]["value"] for place in order]
-    throughputs = [_throughput(stages[place])[0] for place in order]
+    throughputs = [
+        _throughput(stages[place]["steady_state"] or stages[place])["value"] for place in order
+    ]
     rank = bend(values, throughputs)
     return None if rank is None else order[rank]
 
@@ -217,22 +220,24 @@ def _stable(stage: Stage) -> bool:
 def _keeps_up(stage: Stage) -> bool:
     """Whether answers come as fast as requests are due: it isn't ruled out that they do.
 
-    A short run has few requests, and their rate an interval that may hold the wanted one.
+    That is told by the steady state. Where a run has none, the time that a typical request
+    takes is set aside, in which the last are answered, and twice the standard deviation
+    that a count of as many independent arrivals has.
     """
     rate = stage["load"]["request_rate"]
     if rate is None or float(rate) == math.inf:
         return True
-    _, most = _throughput(stage)
-    return most >= rate * (1 - LAG)
+    offered = rate * stage["targets"]
+    if stage["steady_state"] is not None:
+        achieved = _throughput(stage["steady_state"])
+        most = achieved["ci"][1] if achieved["ci"] is not None else achieved["value"]
+        return bool(most >= offered * (1 - LAG))
+    good, duration = stage["requests"]["good"], stage["metrics"]["duration"]
+    seconds = stage["throughput"]["seconds"] - (0 if duration is None else duration["p50"])
+    return bool(good + 2 * math.sqrt(good) >= offered * (1 - LAG) * seconds)
 
 
-def _throughput(stage: Stage) -> tuple[float, float]:
-    """Return the requests per second, and the most they may be by their interval.
-
-    If possible, those of the steady state: a run's beginning and end have fewer.
-    """
-    part = stage if stage["steady_state"] is None else stage["steady_state"]
-    rate = part["throughput"]["requests_per_second"]
-    if rate is None:
-        return 0.0, 0.0
-    return rate["value"], rate["value"] if rate["ci"] is None else rate["ci"][1]
+def _throughput(part: Stage) -> Mapping[str, Any]:
+    """Return the requests per second."""
+    rate: Mapping[str, Any] | None = part["throughput"]["requests_per_second"]
+    return {"value": 0.0, "ci": None} if rate is None else rate

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -24,11 +23,15 @@ from chatstream.timeouts import Timeouts
 SECONDS = 1.5
 """How long new streams are opened to calibrate."""
 
-_STREAM = 0.6
+STREAM = 0.6
 """Seconds that one of them takes, about."""
 
-_MOST_AT_ONCE = 2000
-"""A larger load is calibrated as one of so many streams, or requests in a second."""
+MOST_AT_ONCE = 2000
+"""A larger load is calibrated as one of so many streams."""
+
+
+class StartError(RuntimeError):
+    """A process of ours doesn't start; the text says why."""
 
 
 @asynccontextmanager
@@ -48,8 +51,8 @@ async def served(profile: Profile) -> AsyncIterator[str]:
     try:
         url = (await process.stdout.readline()).decode().strip()
         if not url:
-            msg = "the truth server didn't start"
-            raise RuntimeError(msg)
+            msg = "the built-in server didn't start"
+            raise StartError(msg)
         yield url
     finally:
         process.stdin.close()
@@ -68,19 +71,15 @@ def gap_for(concurrency: int) -> float:
 
 def calibration_plan(plan: Plan, base_url: str) -> Plan:
     """Return the plan of a short load on the truth server, as large as *plan*'s."""
-    load, concurrency = plan.load, concurrency_of(plan)
-    if load.closed:
-        short = Load(max_concurrency=concurrency, duration=SECONDS)
+    concurrency = concurrency_of(plan)
+    if plan.load.closed:
+        load = Load(max_concurrency=concurrency, duration=SECONDS)
     else:
-        short = Load(
-            max_concurrency=load.max_concurrency,
-            request_rate=concurrency / _STREAM,
-            duration=SECONDS,
-        )
-    tokens = max(4, round(_STREAM / gap_for(concurrency)))
+        load = Load(request_rate=concurrency / STREAM, duration=SECONDS)
+    tokens = max(4, round(STREAM / gap_for(concurrency)))
     return Plan(
         targets=(Target(base_url=base_url, model="truth", api_key="none"),),
-        load=short,
+        load=load,
         workload=Synthetic(input_tokens=8, output_tokens=tokens),
         timeouts=Timeouts(total=30),
         seed=plan.seed,
@@ -88,16 +87,20 @@ def calibration_plan(plan: Plan, base_url: str) -> Plan:
 
 
 def concurrency_of(plan: Plan) -> int:
-    """Return how many streams a plan keeps open at a time, as far as it says."""
+    """Return how many streams a plan keeps open at a time, as far as it says.
+
+    How long answers will take is not known: of an open load, it is as many as are due in the
+    time that one of the truth server's takes.
+    """
     load = plan.load
-    if load.max_concurrency is not None:
-        at_once = float(load.max_concurrency)
-    elif load.request_rate is not None:
-        at_once = min(load.request_rate * _STREAM, load.num_prompts or math.inf)
-    else:
-        assert load.schedule is not None  # noqa: S101 a load has one of them
-        at_once = len(load.schedule) / max(1.0, load.schedule[-1]) * _STREAM
-    return max(1, round(min(at_once * len(plan.targets), _MOST_AT_ONCE)))
+    limits: list[float | None] = [load.max_concurrency, load.num_prompts]
+    if load.request_rate is not None:
+        limits.append(load.request_rate * STREAM)
+    if load.schedule is not None:
+        seconds = max([1.0, *load.schedule[-1:]])
+        limits.append(len(load.schedule) / seconds * STREAM)
+    at_once = min(limit for limit in limits if limit is not None) * len(plan.targets)
+    return max(1, round(min(at_once, MOST_AT_ONCE)))
 
 
 async def _serve(profile: Profile) -> None:

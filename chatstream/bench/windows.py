@@ -225,19 +225,31 @@ def stalls(log: Log) -> list[dict[str, Any]]:
     their first one, as a single stream does again and again, a silence is what a prompt
     takes; then by how long a stream had waited at its end.
     """
-    steps = in_flight(log)
     firsts = first(log, log.of_kinds(TOKENS))
-    points = _points(log, steps)
+    points = _points(log)
     silences = np.diff(points)
-    between = _between_tokens(log, firsts, points)[: len(silences)]
-    limit = max(_SHORTEST_STALL, _TIMES_USUAL * _usual(silences[between & (silences > 0)]))
-    idle = np.searchsorted(points, steps.times[steps.counts == 0], "right") - 1
-    silences[idle[: len(steps.times)][idle < len(silences)]] = 0
-    ...
+    between = _between_tokens(log, firsts, points)
+    limit = _TIMES_USUAL * _usual(silences[between & (silences > 0)])
+    places = np.flatnonzero(silences > _SHORTEST_STALL)
+    starts, ends = points[places], points[places + 1]
+    waited = _waited_long(log, firsts, ends)
+    stalled = np.where(between[places], silences[places] > limit, waited)
+    opened = _before(ends, log.created) - _before(ends, log.end)
+    found = zip(starts[stalled], ends[stalled], opened[stalled], strict=True)
+    return [
+        {
+            "start": float(start),
+            "end": float(end),
+            "seconds": float(end - start),
+            "open_streams": int(streams),  # when it ended
+        }
+        for start, end, streams in found
+    ]
 
 
-def _points(log: Log, steps: InFlight) -> Floats:
+def _points(log: Log) -> Floats:
     """Return the signs of the server, and when there began or ceased to be open streams."""
+    steps = in_flight(log)
     theirs = ~np.isin(log.verdict, _OURS)
     before = np.append(0, steps.counts[:-1])
     moments = [
@@ -249,8 +261,9 @@ def _points(log: Log, steps: InFlight) -> Floats:
         steps.times[(before == 0) | (steps.counts == 0)],
     ]
     points = np.concatenate(moments)
-    points.sort()  # NaN last
-    return points[: len(points) - np.count_nonzero(np.isnan(points))]
+    points.sort()
+    # NaN is last, and so would be what came to a stream after its end.
+    return points[: np.searchsorted(points, np.max(log.end, initial=-np.inf), "right")]
 
 
 def _usual(silences: Floats) -> float:
@@ -266,18 +279,20 @@ def _usual(silences: Floats) -> float:
     return float(np.partition(silences, place)[place])
 
 
-def _between_tokens(log: Log, firsts: Floats, moments: Floats) -> Bools:
-    """Return whether a stream had its first token by then, and more to say."""
+def _between_tokens(log: Log, firsts: Floats, points: Floats) -> Bools:
+    """Return whether from each point to the next a stream had its first token, and no end."""
     begun = ~np.isnan(firsts)
-    over = np.searchsorted(np.sort(log.end[begun]), moments, "right")
-    return np.searchsorted(np.sort(firsts[begun]), moments, "right") > over
+    changes = np.zeros(len(points), np.int32)
+    np.add.at(changes, np.searchsorted(points, firsts[begun]), 1)
+    np.subtract.at(changes, np.searchsorted(points, log.end[begun]), 1)
+    return np.cumsum(changes)[:-1] > 0
 
 
 def _waited_long(log: Log, firsts: Floats, moments: Floats) -> Bools:
     """Return whether the oldest stream open just before had waited for unusually long.
 
     Usual is what the other streams waited for their first token at most, but for 1 %;
-    without others, nothing is unusual.
+    without others, nothing is unusual. Where no stream was open, none had waited.
     """
     oldest = np.searchsorted(np.maximum.accumulate(log.end), moments, "left")
     answered = ~np.isnan(firsts)

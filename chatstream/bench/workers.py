@@ -23,7 +23,7 @@ from attrs import define, evolve
 
 from chatstream.bench.plan import Plan, plan_from_json, plan_to_json
 from chatstream.bench.runner import Job, Runner
-from chatstream.bench.truth import served
+from chatstream.bench.truth import StartError, served
 from chatstream.errors import RequestError
 from chatstream.marks import NS
 from chatstream.session import ChatSession
@@ -41,7 +41,7 @@ LEAD = 0.03
 MOST_LINE_BYTES = 256 * 1024 * 1024
 
 
-class CrewError(RuntimeError):
+class CrewError(StartError):
     """The workers can't be brought up; the text says why."""
 
 
@@ -196,8 +196,9 @@ class Processes:
             "stage": stage,
             "workers": self.workers,
         }
-        parts = (process.run({**job, "worker": process.place}, emit) for process in self._processes)
-        return list(await asyncio.gather(*parts))
+        for process in self._processes:  # all at once, so that whoever stops them comes after
+            process.tell({**job, "worker": process.place})
+        return list(await asyncio.gather(*(process.done(emit) for process in self._processes)))
 
     def stop(self) -> None:
         """End the load under way."""
@@ -257,10 +258,9 @@ class _Process:
         with suppress(ConnectionError, RuntimeError):
             self._process.stdin.write(orjson.dumps(message, option=orjson.OPT_APPEND_NEWLINE))
 
-    async def run(self, job: dict[str, Any], emit: Emit) -> WorkerReport:
-        """Have a job done."""
+    async def done(self, emit: Emit) -> WorkerReport:
+        """Take the records of the job it was told, until it is done."""
         report = WorkerReport(worker=self.place, host=platform.node())
-        self.tell(job)
         while line := await self._line():
             if line.startswith(RECORD):
                 report.requests += 1

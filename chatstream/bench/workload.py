@@ -73,7 +73,7 @@ class Turn:
 
     messages: tuple[Message, ...] = field(validator=validators.min_len(1))
     params: Mapping[str, Any] = field(factory=dict)
-    """Request parameters that differ from the plan's, such as ``max_tokens``."""
+    """Request parameters of its own, such as ``max_tokens``."""
     delay: float = field(default=0.0, validator=SECONDS)
     """Seconds to wait after the answer before, as a user who reads it does."""
 

@@ -13,7 +13,7 @@ from chatstream import RequestError, RequestWarning, __version__
 from chatstream.cli.exits import FAILED, USAGE, UsageError, complain, explain
 from chatstream.errors import ChatStreamError
 
-COMMANDS = ("chat", "simulate")
+COMMANDS = ("chat", "bench", "compare", "report", "simulate")
 """In the order of the help; each is a function in a module, both of its name."""
 
 

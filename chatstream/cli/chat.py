@@ -19,7 +19,7 @@ from chatstream.cli.answer import Display, JSONDisplay, Outcome, TextDisplay, Ti
 from chatstream.cli.conversation import converse
 from chatstream.cli.exits import UsageError
 from chatstream.cli.options import Connection, RequestParameters
-from chatstream.cli.simulation import Pace, profile_of
+from chatstream.cli.simulation import Pace, simulated
 from chatstream.testing import Profile, SimulatedServer
 
 DEFAULT_MODEL = "gpt-4o-mini"
@@ -90,11 +90,7 @@ def chat(
         raise UsageError(msg)
     request = parameters.to_request()
     request["model"] = model or os.environ.get("OPENAI_MODEL") or DEFAULT_MODEL
-    profile = _profile(pace, connection, parameters.seed) if simulate else None
-    if profile is None and pace.given():
-        option = next(iter(pace.given())).replace("_", "-")
-        msg = f"--{option} shapes the simulated server: give --simulate too"
-        raise UsageError(msg)
+    profile = simulated(pace, connection, simulate=simulate, seed=parameters.seed)
 
     def display() -> Display:
         if as_json:
@@ -159,15 +155,6 @@ def _line(connection: Connection, profile: Profile | None) -> Iterator[_Line]:
             )
         stack.callback(lambda: runner.run(session.aclose()))
         yield _Line(runner, session)
-
-
-def _profile(pace: Pace, connection: Connection, seed: int | None) -> Profile:
-    """Return the simulated server's profile. Raises ``UsageError``."""
-    for option in ("base_url", "api_key_file", "api_version", "header", "proxy", "trust_env"):
-        if getattr(connection, option):
-            msg = f"--{option.replace('_', '-')} and --simulate don't go together"
-            raise UsageError(msg)
-    return profile_of(pace, seed=seed)
 
 
 def _prompt(words: Sequence[str]) -> str | None:

@@ -13,6 +13,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from chatstream.cli.terminal import neutralise
 from chatstream.errors import AuthenticationError, ChatStreamError, RequestError
@@ -29,6 +31,24 @@ KEY_HINT = "set OPENAI_API_KEY or give --api-key-file"
 
 class UsageError(Exception):
     """A command line that makes no sense; the text says what to do."""
+
+
+@contextmanager
+def needing(extra: str) -> Iterator[None]:
+    """Say which extra to install if an import in the block fails. Raises ``UsageError``."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        part = (error.name or "chatstream").partition(".")[0]
+        if part == "chatstream":
+            raise
+        extra = _EXTRAS.get(part, extra)
+        msg = f"this command needs {part}: pip install 'chatstream-sdk[{extra}]'"
+        raise UsageError(msg) from error
+
+
+_EXTRAS = {"ray": "ray"}
+"""Those of parts that only some uses of a command need."""
 
 
 def complain(sentence: str) -> None:

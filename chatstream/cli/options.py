@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from attrs import frozen
 from cyclopts import Group, Parameter
 
-from chatstream import ChatSession, RetryPolicy, Timeouts
+from chatstream import ChatSession, RequestError, RetryPolicy, Timeouts
+from chatstream.bench.plan import Target
 from chatstream.cli.exits import UsageError
+from chatstream.exchange import OPENAI_HOST
+from chatstream.session import DEFAULT_BASE_URL
 
-_CONNECTION = Group("Connection", sort_key=30)
-_REQUEST = Group("Request parameters", sort_key=20)
-
-_TIMEOUT = "SECONDS"
+CONNECTION = Group("Connection", sort_key=30)
+REQUEST = Group("Request parameters", sort_key=20)
 
 
-@Parameter(name="*", group=_CONNECTION)
+@Parameter(name="*", group=CONNECTION)
 @frozen(kw_only=True)
 class Connection:
     """Which server, with which key, and how patiently."""
@@ -43,17 +46,17 @@ class Connection:
     trust_env: bool = False
     """Use the proxies of $HTTPS_PROXY and the like, and ~/.netrc."""
 
-    connect_timeout: Annotated[float | None, Parameter(metavar=_TIMEOUT)] = None
+    connect_timeout: Annotated[float | None, Parameter(metavar="SECONDS")] = None
     """Give up when there is no connection by then; 0 waits for ever, here and below.
     [default: 10]"""
 
-    first_token_timeout: Annotated[float | None, Parameter(metavar=_TIMEOUT)] = None
+    first_token_timeout: Annotated[float | None, Parameter(metavar="SECONDS")] = None
     """Give up when no token has come by then. [default: 120]"""
 
-    idle_timeout: Annotated[float | None, Parameter(metavar=_TIMEOUT)] = None
+    idle_timeout: Annotated[float | None, Parameter(metavar="SECONDS")] = None
     """Give up when no token has come for so long after another. [default: 60]"""
 
-    timeout: Annotated[float | None, Parameter(metavar=_TIMEOUT)] = None
+    timeout: Annotated[float | None, Parameter(metavar="SECONDS")] = None
     """Give up when the answer isn't whole by then. [default: 0]"""
 
     retries: Annotated[int, Parameter(show_default=True)] = 2
@@ -63,7 +66,7 @@ class Connection:
         """Return a session to this server. Raises ``UsageError`` or ``RequestError``."""
         return ChatSession(
             self.base_url,
-            None if self.api_key_file is None else key_in(self.api_key_file),
+            self._key(),
             headers=_headers(self.header),
             api_version=self.api_version,
             proxy=self.proxy,
@@ -71,6 +74,25 @@ class Connection:
             timeouts=self.timeouts(),
             retry=self.retry(),
         )
+
+    def target(self, model: str) -> Target:
+        """Return this server, to be measured. Raises ``UsageError`` or ``RequestError``."""
+        target = Target(
+            base_url=self.base_url or os.environ.get("OPENAI_BASE_URL") or DEFAULT_BASE_URL,
+            model=model,
+            api_key=self._key() or os.environ.get("OPENAI_API_KEY"),
+            headers=_headers(self.header),
+            api_version=self.api_version,
+            proxy=self.proxy,
+            trust_env=self.trust_env,
+        )
+        keyless = not target.api_key and "authorization" not in map(str.lower, target.headers)
+        if keyless and host_of(target.base_url) == OPENAI_HOST:  # so the first request would tell
+            raise RequestError("api_key", "nothing", "a key")
+        return target
+
+    def _key(self) -> str | None:
+        return None if self.api_key_file is None else key_in(self.api_key_file)
 
     def timeouts(self) -> Timeouts:
         """Return the timeouts: the given ones, and the library's defaults."""
@@ -90,6 +112,14 @@ class Connection:
             msg = f"--retries: expected 0 or more, got {self.retries}"
             raise UsageError(msg)
         return RetryPolicy(attempts=self.retries + 1)
+
+
+def host_of(url: str) -> str:
+    """Return a URL's host and port, nothing if it is none: whoever uses it will say so."""
+    try:
+        return urlsplit(url).netloc
+    except ValueError:
+        return ""
 
 
 def key_in(path: Path) -> str:
@@ -121,7 +151,7 @@ def _headers(lines: tuple[str, ...]) -> dict[str, str]:
     return headers
 
 
-@Parameter(name="*", group=_REQUEST)
+@Parameter(name="*", group=REQUEST)
 @frozen(kw_only=True)
 class RequestParameters:
     """What is asked of the model besides the prompt; the server has its own defaults."""

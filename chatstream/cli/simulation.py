@@ -9,6 +9,7 @@ from attrs import frozen
 from cyclopts import Group, Parameter
 
 from chatstream.cli.exits import UsageError
+from chatstream.cli.options import Connection
 from chatstream.testing import Profile
 
 _PACE = Group("Simulation", sort_key=40)
@@ -104,6 +105,25 @@ class Quirks(_Given):
         if "line_end" in given:
             given["line_end"] = _LINE_ENDS[given["line_end"]]
         return given
+
+
+def simulated(
+    pace: Pace, connection: Connection, *, simulate: bool, seed: int | None
+) -> Profile | None:
+    """Return how the simulated server behaves, ``None`` if it isn't wanted.
+
+    Raises ``UsageError`` for options that don't go with that.
+    """
+    if not simulate:
+        for name in pace.given():
+            msg = f"--{name.replace('_', '-')} shapes the simulated server: give --simulate too"
+            raise UsageError(msg)
+        return None
+    for name in ("base_url", "api_key_file", "api_version", "header", "proxy", "trust_env"):
+        if getattr(connection, name):
+            msg = f"--{name.replace('_', '-')} and --simulate don't go together"
+            raise UsageError(msg)
+    return profile_of(pace, seed=seed)
 
 
 def profile_of(*groups: _Given, seed: int | None = None) -> Profile:

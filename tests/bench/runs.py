@@ -142,8 +142,9 @@ class SimulatedRun:
 def summary_of(log, **changes):
     """What a run with this log would have found, with goals it doesn't quite keep."""
     stages = sorted(set(log.stage.tolist()))
-    each = len(log) // len(stages) // len(set(log.target.tolist()))
-    loads = [Load(max_concurrency=12 * 2**stage, num_prompts=each) for stage in stages]
+    parts = len(stages) * len(set(log.target.tolist()))
+    each = {"num_prompts": len(log) // parts, "warmup": int(log.warmup.sum()) // parts}
+    loads = [Load(max_concurrency=12 * 2**stage, **each) for stage in stages]
     goals = Goals(time_to_first_token=0.1, duration=1.5)
     targets = [
         Target(base_url=f"http://127.0.0.1:{8000 + place}/v1", model=f"model-{place}")

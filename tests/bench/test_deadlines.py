@@ -56,7 +56,7 @@ async def test_the_timer_is_closed():
     with Deadlines() as wait:
         descriptor = wait._timer
         os.fstat(descriptor)
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(descriptor)
 
 

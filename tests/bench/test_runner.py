@@ -218,6 +218,44 @@ async def test_a_failed_request_is_recorded_and_the_load_goes_on(server):
     assert all(record.detail for record in records)
 
 
+async def test_a_connection_that_was_closed_while_idle_costs_no_try(raw_server, wire):
+    """
+    llama.cpp's server closes each after its stream, without saying so.
+    """
+
+    async def once(connection):
+        await connection.request()
+        await connection.send(wire.response(wire.ANSWER))
+        await connection.request()
+
+    raw = await raw_server(once)
+    load = Load(max_concurrency=1, num_prompts=3)
+    records, _ = await made(plan_for(raw, load=load))
+
+    assert ["finished"] * 3 == [record.verdict for record in records]
+    assert [1, 2, 2] == [record.attempts for record in records]
+
+
+async def test_a_new_connection_that_is_closed_costs_the_only_try(raw_server, wire):
+    """
+    That is the server's failure, also if it comes after one that was closed while idle.
+    """
+    left = [wire.response(wire.ANSWER)]
+
+    async def once(connection):
+        await connection.request()
+        if left:
+            await connection.send(left.pop())
+            await connection.request()
+
+    raw = await raw_server(once)
+    load = Load(max_concurrency=1, num_prompts=3)
+    records, _ = await made(plan_for(raw, load=load))
+
+    assert ["finished", "connect_error", "connect_error"] == [r.verdict for r in records]
+    assert [1, 2, 1] == [record.attempts for record in records]
+
+
 async def test_a_failed_answer_ends_its_conversation(server):
     server.profile = Profile.preset("instant", error_rate=1.0)
     plan = plan_for(
@@ -272,6 +310,19 @@ async def test_a_cancelled_runner_leaves_nothing_behind(server):
     await server.until(lambda s: s.open_connections == 0)
 
     assert running.cancelled()
+
+
+async def test_what_the_plan_says_of_all_requests_goes_before_a_turns_own(server):
+    await made(plan_for(server, params={"max_tokens": 7}))
+
+    assert {7} == {request.body["max_tokens"] for request in server.requests}
+
+
+async def test_models_that_know_no_max_tokens_are_told_none(server):
+    await made(plan_for(server, params={"max_completion_tokens": 7}))
+
+    assert {7} == {request.body["max_completion_tokens"] for request in server.requests}
+    assert not any("max_tokens" in request.body for request in server.requests)
 
 
 async def test_several_targets_are_asked_the_same(server):

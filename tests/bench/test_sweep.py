@@ -17,16 +17,27 @@ def rates(*values, refine=2):
     return Sweep(over="request_rate", values=values, refine=refine)
 
 
-def stage(value, achieved=None, *, met=None, stable=True, ci=None, over="request_rate", rate=None):
+def stage(value, achieved=None, *, met=None, stable=True, ci=None, over="request_rate", **facts):
     """One load's part of a summary, as far as a sweep looks at it."""
-    offered = value if over == "request_rate" else rate
     speed = {"value": value if achieved is None else achieved, "ci": ci}
     return {
         "value": value,
-        "load": {"request_rate": offered},
+        "load": {"request_rate": value if over == "request_rate" else facts.pop("rate", None)},
+        "targets": 1,
         "goodput": None if met is None else {"met": met},
         "throughput": {"requests_per_second": {"value": 0.0, "ci": None}},
         "steady_state": {"stable": stable, "throughput": {"requests_per_second": speed}},
+    } | facts
+
+
+def unsteady(rate, good, seconds, duration=5.0, **facts):
+    """A load that was too short to be steady, and met the goals."""
+    return stage(rate, met=True) | {
+        "steady_state": None,
+        "requests": {"good": good},
+        "metrics": {"duration": None if duration is None else {"p50": duration}},
+        "throughput": {"seconds": seconds, "requests_per_second": None},
+        **facts,
     }
 
 
@@ -144,14 +155,37 @@ def test_the_best_is_the_highest_load_that_meets_the_goals_and_could_go_on(expec
     assert expected == best(stages)
 
 
-def test_without_a_steady_state_the_whole_run_tells_whether_it_keeps_up():
-    whole = {"requests_per_second": {"value": 1.0, "ci": None}}
-    unsteady = {"steady_state": None, "throughput": whole}
-    silent = {"steady_state": None, "throughput": {"requests_per_second": None}}
+@pytest.mark.parametrize(
+    ("expected", "given"),
+    [
+        (0, unsteady(1, good=10, seconds=15)),  # 10 s, and 5 for the last
+        (0, unsteady(32, good=960, seconds=37)),
+        # Five a second, and a typical one waits for 80 s: 110 s are left, in which 3,344
+        # were wanted.
+        (None, unsteady(32, good=960, seconds=190, duration=80)),
+        (None, unsteady(10, good=100, seconds=20, duration=5)),  # 120 of 142.5
+        (0, unsteady(10, good=100, seconds=17.6, duration=5)),  # 120 of 119.7
+        (None, unsteady(10, good=100, seconds=17.7, duration=5)),
+        (None, unsteady(10, good=100, seconds=17.6, duration=5, targets=2)),
+        (None, unsteady(1, good=0, seconds=10, duration=None)),
+        (0, unsteady(1, good=1, seconds=3, duration=3)),  # nobody knows
+    ],
+)
+def test_without_a_steady_state_the_last_answers_time_is_set_aside(expected, given):
+    assert expected == best([given])
 
-    assert 0 == best([stage(1, met=True) | unsteady])
-    assert best([stage(2, met=True) | unsteady]) is None
-    assert best([stage(1, met=True) | silent]) is None
+
+def test_each_target_is_asked_at_the_rate():
+    assert 0 == best([stage(2, 4, met=True, targets=2)])
+    assert best([stage(2, 3, met=True, targets=2)]) is None
+
+
+def test_a_load_without_answers_has_no_throughput():
+    silent = {"requests_per_second": None}
+    stages = [closed(1, 1), closed(2, 2), closed(4, 2)]
+    stages[0] |= {"steady_state": None, "throughput": silent}
+
+    assert 1 == knee(stages)
 
 
 # --- Loads between two -------------------------------------------------------
@@ -249,6 +283,14 @@ def test_a_closed_queue_bends_where_its_server_is_busy():
 )
 def test_what_doesnt_bend_has_no_knee(throughputs):
     assert bend([1, 2, 4, 8, 16], throughputs) is None
+
+
+def test_a_bend_must_stand_out_from_the_distance_of_the_loads():
+    """
+    Of three loads, one in the middle may well lie a little above the diagonal.
+    """
+    assert bend([0, 50, 100], [0, 90, 100]) is None
+    assert 1 == bend([0, 10, 100], [0, 90, 100])
 
 
 def test_a_decline_after_the_peak_doesnt_move_the_knee():

@@ -478,6 +478,16 @@ def test_time_without_streams_does_not_say_what_is_usual():
     assert pytest.approx(52.3) == stall["end"]
 
 
+def test_short_answers_do_not_hide_a_freeze_between_tokens():
+    """
+    One stream of 20 tokens at a time: a twentieth of the silences are waits for a first token.
+    """
+    run, _ = closed_run(Server(wait=0.4, frozen=[(3.5, 4.3)]), 1, 40)
+    (stall,) = stalls(run)
+
+    assert pytest.approx(4.3, abs=0.001) == stall["end"]
+
+
 def test_a_stall_may_begin_with_the_run():
     """
     A server that has to wake up: there is no sign before.
@@ -497,7 +507,7 @@ def test_a_silence_between_tokens_is_a_stall_from_five_times_the_usual(expected,
 
 @pytest.mark.parametrize(("expected", "wait"), [(0, 1.98), (1, 2.02)])
 def test_a_wait_for_the_first_token_is_a_stall_from_twice_the_usual(expected, wait):
-    usual = [record(at + 1.0, *(at + 1.0 + np.arange(1, 90) / 50), created=at, end=at + 2.8)
+    usual = [record(at + 1.0, *(at + 1.0 + np.arange(1, 180) / 100), created=at, end=at + 2.8)
              for at in np.arange(0.0, 90.0, 3.0)]  # fmt: skip
 
     assert expected == len(stalls(log(*usual, record(100.0 + wait, created=100.0))))
@@ -559,6 +569,15 @@ def test_signs_without_tokens_break_a_silence():
 
     assert [1.9] == [round(stall["seconds"], 6) for stall in stalls(Log.of([*usual, quiet]))]
     assert [1.5] == [round(stall["seconds"], 6) for stall in stalls(Log.of([*usual, signs]))]
+
+
+def test_what_came_after_the_end_is_nothing():
+    """
+    It can't, but a log by another hand may say so.
+    """
+    smooth = np.arange(0.1, 2.0, 0.01)
+
+    assert [] == stalls(log(record(*smooth, 9.0, end=2.0)))
 
 
 def test_short_silences_are_no_stalls():

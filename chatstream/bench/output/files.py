@@ -20,6 +20,15 @@ from typing import Self
 
 from attrs import frozen
 
+LOG = "requests.jsonl"
+SUMMARY = "summary.json"
+PAGE = "report.html"
+MARKDOWN = "report.md"
+REPORTS = (SUMMARY, PAGE, MARKDOWN)
+"""What is made of a run's log."""
+FILES = (LOG, *REPORTS)
+"""What a run leaves in its folder."""
+
 PART = ".part"
 """Ends the name of a log while its run goes on."""
 

@@ -58,7 +58,7 @@ def code(text: str) -> str:
 
 
 def _models(summary: Mapping[str, Any]) -> str:
-    models = dict.fromkeys(target["model"] for target in summary["targets"])
+    models = dict.fromkeys(target["model"] for target in summary["targets"] if target["model"])
     return ", ".join(map(code, models)) or "a run"
 
 

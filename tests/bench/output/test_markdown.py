@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from chatstream.bench.log import Log
 from chatstream.bench.output.markdown import code, report_markdown
+from chatstream.bench.summary import Facts, summarised
 from tests.bench.runs import SimulatedRun, summary_of
 
 HOSTILE = "a|b `c` <img src=x onerror=alert(1)> @octocat #1 [x](javascript:1) **b**\n\n# x \\| $1$"
@@ -189,12 +190,11 @@ def test_a_run_without_latencies_says_so(a_summary):
     assert "A figure with ?" not in text
 
 
-def test_a_log_alone_has_a_report(a_summary):
+def test_a_log_alone_has_a_report(a_log):
     """
     Of a run that was killed neither plan nor version is left.
     """
-    summary = a_summary | {"targets": [], "plan": None, "chatstream": None}
-    text = report_markdown(summary)
+    text = report_markdown(summarised(a_log, Facts()))
 
     assert text.startswith("### Latency of a run\n")
     assert "Measured with" not in text

@@ -1,13 +1,13 @@
 // The top of the page: what was measured, how fast it was, and what to make of it.
 
 function heading() {
-  const models = [...new Set(SUMMARY.targets.map((target) => target.model))];
+  const models = [...new Set(SUMMARY.targets.map((target) => target.model).filter(Boolean))];
   if (models.length > 0) document.title = `Latency of ${models.join(", ")}`;
   return [
     el(
       "div",
       { class: "brand" },
-      el("p", {}, `chatstream ${SUMMARY.chatstream} · latency report`),
+      el("p", {}, `chatstream ${SUMMARY.chatstream ?? ""} · latency report`),
       themeChoice(),
     ),
     el(

@@ -38,7 +38,7 @@ function targetsPanel() {
         ],
         rows: SUMMARY.targets.map((target, place) => [
           foreign(targetName(place)),
-          foreign(target.model),
+          foreign(target.model ?? "–"),
           `${whole(target.requests.good)} of ${whole(target.requests.made - target.requests.warmup)}`,
           cell(target, "time_to_first_token", "p50"),
           cell(target, "time_to_first_token", "p99"),
