@@ -23,6 +23,13 @@ SECONDS_PER_TRIAL = 120
 Say = Callable[[str], None]
 
 
+def show_progress(text: str) -> None:
+    """Show what goes on, if somebody watches."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r\033[K{text}")
+        sys.stderr.flush()
+
+
 @dataclass
 class Outcome:
     """The figures of one row: a list of runs for each client."""

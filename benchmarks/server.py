@@ -17,9 +17,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.works import Work
+
+if TYPE_CHECKING:
+    from chatstream.testing.backend import RecordedRequest
 
 CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
@@ -46,6 +49,32 @@ def serving(work: Work, folder: Path) -> Iterator[tuple[str, str | None]]:
         "cafile": cafile,
         "holds": work.tokens if work.holds else 0,
     }
+    with _running(told) as (url, _):
+        yield url, cafile
+
+
+@contextlib.contextmanager
+def serving_truth(profile: dict[str, Any], log: Path) -> Iterator[str]:
+    """Run a server that writes down what it did; gives its base URL.
+
+    When it has ended, *log* has a line of JSON for each of its newest 10,000 requests:
+    its ``id`` (the server's), ``asked_as`` (the client's), ``received_ns``, and
+    ``sent_ns``, a list of when each write was made. Moments are of ``perf_counter_ns``.
+    """
+    with truth_process(profile, log) as (url, _):
+        yield url
+
+
+@contextlib.contextmanager
+def truth_process(profile: dict[str, Any], log: Path) -> Iterator[tuple[str, int]]:
+    """Run the server of ``serving_truth``; gives its process's number, too, to stop it."""
+    told = {"profile": profile, "truth": True, "cafile": None, "holds": 0, "log": str(log)}
+    with _running(told) as (url, pid):
+        yield url, pid
+
+
+@contextlib.contextmanager
+def _running(told: dict[str, Any]) -> Iterator[tuple[str, int]]:
     command = [sys.executable, "-m", "benchmarks.server", json.dumps(told)]
     with subprocess.Popen(  # noqa: S603 our own
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -57,7 +86,7 @@ def serving(work: Work, folder: Path) -> Iterator[tuple[str, str | None]]:
             if not url:
                 msg = "the server didn't start"
                 raise RuntimeError(msg)
-            yield url, cafile
+            yield url, process.pid
         finally:
             process.stdin.close()
             try:
@@ -133,6 +162,20 @@ async def _serve(told: dict[str, Any]) -> None:
             url = (await stack.enter_async_context(simulated)).base_url
         print(url, flush=True)
         await loop.run_in_executor(None, sys.stdin.read)
+        if told.get("log"):
+            _write_log(Path(told["log"]), simulated.requests)
+
+
+def _write_log(log: Path, requests: list[RecordedRequest]) -> None:
+    with log.open("w", encoding="ascii") as file:
+        for request in requests:
+            line = {
+                "id": f"req_{request.number:016x}",  # as in the response's x-request-id
+                "asked_as": request.headers.get("x-request-id"),
+                "received_ns": request.received_ns,
+                "sent_ns": request.sent_ns.tolist(),
+            }
+            file.write(f"{json.dumps(line)}\n")
 
 
 def _tls(cafile: str) -> ssl.SSLContext:
