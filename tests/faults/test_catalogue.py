@@ -15,8 +15,6 @@ ELSEWHERE = {"K16": HERE.parent / "cli"}
 """Rows whose tests are in another folder."""
 
 UNTRIED = {
-    "K17": "no report is made that a browser could open",
-    "K18": "no file is written but what a shell redirects",
     "K22": "this whole suite is it, with the versions of constraints-lowest.txt",
 }
 

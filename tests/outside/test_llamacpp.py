@@ -1,9 +1,7 @@
 """A real server: llama.cpp's own, with a model that a second writes."""
 
 import asyncio
-import importlib.util
 import json
-from pathlib import Path
 
 import aiohttp
 import pytest
@@ -17,24 +15,12 @@ from chatstream import (
     user,
 )
 from chatstream.events import ContentDeltaEvent, ToolCallDoneEvent, UsageEvent
+from tests.outside.tiny_llama import FIRST_BYTE, READABLE, serve
 
 pytestmark = pytest.mark.outside
 
-_spec = importlib.util.spec_from_file_location(
-    "tiny_llama", Path(__file__).with_name("tiny_llama.py")
-)
-tiny_llama = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(tiny_llama)
-
 ASK = {"model": "tiny", "messages": [user("Hi")]}
-# Random weights write bytes of which no character comes; printable ASCII has one
-# for each token. The first three tokens have none at all.
-READABLE = {
-    str(token): -100
-    for token in range(tiny_llama.FIRST_BYTE + 256)
-    if not 0x20 <= token - tiny_llama.FIRST_BYTE < 0x7F
-}
-BRACE = {str(tiny_llama.FIRST_BYTE + ord("{")): 30}
+BRACE = {str(FIRST_BYTE + ord("{")): 30}
 ALWAYS_THE_SAME = {
     "temperature": 0,
     "seed": 1,
@@ -58,20 +44,7 @@ WEATHER = {
 
 @pytest.fixture(scope="module")
 def url(outside, tmp_path_factory):
-    """Start the server; it ends with the last reference to it."""
-    xllamacpp, gguf, numpy = map(outside, ("xllamacpp", "gguf", "numpy"))
-    path = tmp_path_factory.mktemp("llama") / "tiny.gguf"
-    tiny_llama.write(path, gguf, numpy)
-    params = xllamacpp.CommonParams()
-    params.model.path = str(path)
-    params.port = 0
-    params.n_ctx = 8192
-    params.n_parallel = 4
-    params.warmup = False
-    params.verbosity = -1
-    # Its threads wait for each other by spinning: more than one are slow on a busy machine.
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
-    server = xllamacpp.Server(params)
+    server = serve(tmp_path_factory.mktemp("llama"), outside)
     yield f"{server.listening_address}/v1"
     del server
 

@@ -1,4 +1,4 @@
-"""A llama model of random weights, half a megabyte, for llama.cpp's own server."""
+"""A llama model of random weights, half a megabyte, and llama.cpp's own server for it."""
 
 # Llama 3's way of calling tools. Others let any text stand before the call, of
 # which random weights never find the end.
@@ -29,6 +29,31 @@ BLOCKS = 2
 HEADS = 4
 FEED_FORWARD = 128
 CONTEXT = 8192
+
+
+# Random weights write bytes of which no character comes; printable ASCII has one
+# for each token. The first three tokens have none at all.
+READABLE = {
+    str(token): -100 for token in range(FIRST_BYTE + 256) if not 0x20 <= token - FIRST_BYTE < 0x7F
+}
+
+
+def serve(folder, outside, *, metrics=False):
+    """Start the server; it ends with the last reference to it."""
+    xllamacpp, gguf, numpy = map(outside, ("xllamacpp", "gguf", "numpy"))
+    path = folder / "tiny.gguf"
+    write(path, gguf, numpy)
+    params = xllamacpp.CommonParams()
+    params.model.path = str(path)
+    params.port = 0
+    params.n_ctx = CONTEXT
+    params.n_parallel = 4
+    params.warmup = False
+    params.verbosity = -1
+    params.endpoint_metrics = metrics
+    # Its threads wait for each other by spinning: more than one are slow on a busy machine.
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
+    return xllamacpp.Server(params)
 
 
 def write(path, gguf, numpy):
