@@ -60,4 +60,3 @@ class MemoryRecorder:
         for report in self.reports:
             if report.verdict.good and (model is None or report.model == model):
                 yield report
-
