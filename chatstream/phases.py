@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from typing import Any
 
 import aiohttp
@@ -74,6 +75,11 @@ class Gate:
             loop.call_soon(self._turn, loop)
 
 
+let_out: ContextVar[bool] = ContextVar("let_out", default=False)
+"""Whether the caller lets requests out by a gate of its own, before the call: a load
+generator, for which a wait inside the call would be the server's."""
+
+
 def phase_trace(clock: Callable[[], int] = time.perf_counter_ns) -> aiohttp.TraceConfig:
     """Return a trace that fills in the marks of each request that carries some."""
     gate = Gate()
@@ -101,7 +107,8 @@ def phase_trace(clock: Callable[[], int] = time.perf_counter_ns) -> aiohttp.Trac
     async def headers_ready(_session: Any, context: Any, _params: Any) -> None:
         marks = context.trace_request_ctx
         if isinstance(marks, ConnectionMarks):
-            await gate.enter()
+            if not let_out.get():
+                await gate.enter()
             marks.gate_passed_ns = clock()
 
     trace = aiohttp.TraceConfig()

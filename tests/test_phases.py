@@ -11,7 +11,7 @@ from aiohttp.abc import AbstractResolver
 
 from chatstream import ChatSession, ConnectError, RetryPolicy, Verdict, stamping_session_options
 from chatstream.marks import NS
-from chatstream.phases import Gate
+from chatstream.phases import Gate, let_out
 from chatstream.sockets import stamped_socket
 from chatstream.testing import FakeClock, Profile, SimulatedServer
 
@@ -309,3 +309,20 @@ async def test_the_gate_is_passed_in_each_turn_in_which_somebody_waits(
     waits = [range(came + 2, went) for came, went in passed[:50]]
     assert max(map(len, waits)) > 10
     assert all(2 == passes[at] for at in itertools.chain(*waits))
+
+
+async def test_who_lets_requests_out_beforehand_isnt_held_at_the_gate(server, monkeypatch):
+    """
+    A load generator has a gate of its own, before the call.
+    """
+    entered = []
+    monkeypatch.setattr(Gate, "enter", entered.append)
+    token = let_out.set(True)
+    try:
+        async with ChatSession(server.base_url, "any") as session:
+            report = await ask(session)
+    finally:
+        let_out.reset(token)
+
+    assert [] == entered
+    assert report.phases.gate >= 0

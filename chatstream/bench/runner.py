@@ -28,6 +28,7 @@ from chatstream.bench.watch import Watch
 from chatstream.bench.workload import Turn
 from chatstream.completion import ChatCompletion, Verdict
 from chatstream.marks import NS, percentile
+from chatstream.phases import Gate, let_out
 
 Emit = Callable[[RequestRecord], None]
 
@@ -93,12 +94,14 @@ class Runner:
     async def _run(self) -> None:
         if self._stopped:
             return
+        gate = Gate()
+        let_out.set(True)  # in this task and those it starts
         async with contextlib.AsyncExitStack() as stack, asyncio.TaskGroup() as group:
             for place, target in enumerate(self._job.plan.targets):
                 session = self._session
                 if session is None:
                     session = await stack.enter_async_context(_session(self._job.plan, target))
-                asker = _Asker(self._job, place, session, self._emit)
+                asker = _Asker(self._job, place, session, gate, self._emit)
                 group.create_task(asker.run())
 
 
@@ -170,9 +173,10 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
 class _Asker:
     """Asks one target what the plan wants of it, when it is due."""
 
-    def __init__(self, job: Job, place: int, session: ChatSession, emit: Emit) -> None:
+    def __init__(self, job: Job, place: int, session: ChatSession, gate: Gate, emit: Emit) -> None:
         self._job = job
         self._place = place
+        self._gate = gate
         self._target = job.plan.targets[place]
         self._session = session
         self._emit = emit
@@ -250,6 +254,9 @@ class _Asker:
         self, record: RequestRecord, body: dict[str, Any], due_ns: int
     ) -> ChatCompletion:
         """Make one request and emit its record, however it ends."""
+        # A call that is made before it can be sent would have our own queue in its latencies.
+        # Here that is lateness, which is told by itself.
+        await self._gate.enter()
         stream = self._session.stream(
             body,
             extra_body=self._job.plan.extra_body,

@@ -41,29 +41,29 @@ def measure(
     """
     if find_spec("numpy") is None:  # it is imported when the run begins
         raise ModuleNotFoundError(name="numpy")
+    console = Console(stderr=True)
+    view = LiveView(console, len(plan.targets))
+    benchmark = Run(
+        plan=plan,
+        sweep=sweep,
+        crew=crew,
+        calibrate=calibrate,
+        metrics_url=metrics_url,
+        listener=view,
+    )
     outputs = outputs_of(output, FILES)
 
     async def run() -> Result:
         async with AsyncExitStack() as stack:
-            here = plan
             if profile is not None:
                 base_url = await stack.enter_async_context(served(profile))
                 targets = (evolve(target, base_url=base_url) for target in plan.targets)
-                here = evolve(plan, targets=tuple(targets))
-            view = LiveView(Console(stderr=True), len(plan.targets))
-            benchmark = Run(
-                plan=here,
-                sweep=sweep,
-                crew=crew,
-                calibrate=calibrate,
-                metrics_url=metrics_url,
-                listener=view,
-            )
+                benchmark.plan = evolve(plan, targets=tuple(targets))
             if outputs is not None:
                 log_file = outputs.log(LOG, private=plan.keep_text)
                 benchmark.log_file = stack.enter_context(log_file)
             await stack.enter_async_context(view)
-            await stack.enter_async_context(_stopped_by_ctrl_c(benchmark))
+            await stack.enter_async_context(_stopped_by_ctrl_c(benchmark, console))
             return await benchmark.result()
 
     try:
@@ -87,12 +87,13 @@ def measure(
 
 
 @asynccontextmanager
-async def _stopped_by_ctrl_c(run: Run) -> AsyncIterator[None]:
+async def _stopped_by_ctrl_c(run: Run, console: Console) -> AsyncIterator[None]:
     """Let Ctrl-C end *run* with what it has; a second one ends everything."""
     loop = asyncio.get_running_loop()
 
     def stop() -> None:
         loop.remove_signal_handler(signal.SIGINT)
+        console.print("ending with what was measured; Ctrl-C again ends at once", style="dim")
         run.stop()
 
     loop.add_signal_handler(signal.SIGINT, stop)

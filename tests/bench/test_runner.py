@@ -1,4 +1,6 @@
 import asyncio
+import math
+import statistics
 import time
 
 import pytest
@@ -366,3 +368,17 @@ def test_a_plan_that_cant_be_asked_is_refused_beforehand():
     with pytest.raises(RequestError, match="base_url"):
         check(evolve(plan, params={}, targets=(evolve(target, base_url="ftp://x"),)))
     check(evolve(plan, params={}))
+
+
+async def test_requests_are_called_as_they_can_be_sent(server):
+    """
+    Of fifty that are due at once, none waits inside of its call for the others to be sent:
+    that is lateness, and no latency of the server's.
+    """
+    load = Load(request_rate=math.inf, num_prompts=50)
+    records, _ = await made(plan_for(server, load=load))
+    waits = [record.gate_passed_ns - record.acquired_ns for record in records]
+    late = [record.created_ns - record.scheduled_ns for record in records]
+
+    assert max(late) > 3 * statistics.median(waits)
+    assert 2 >= sum(wait > max(late) / 4 for wait in waits)

@@ -273,26 +273,18 @@ def test_a_difference_without_a_trend_is_told_and_no_drift():
     )
 
 
-def test_what_was_slow_before_the_steady_part_is_no_drift():
+def test_what_changed_before_the_steady_part_is_no_drift():
     """
-    A cold start: the first answers, which began together, wait for ten times as long.
+    While the rate rises for 10 s, so does the wait; then both stay.
     """
-    server = Server(wait=1.0)
-    begun = [server.answer(slot / 1000) for slot in range(8)]
-    server._wait = 0.1
-    rest, load = closed_run(server, 8, 96)
     records = [
-        record(first, created=created, end=end)
-        for first, created, end in zip(
-            rest.arrivals_ns[rest.offsets[:-1]] / 1e9 + 1.5,
-            rest.created + 1.5,
-            rest.end + 1.5,
-            strict=True,
-        )
+        record(at + 0.1 + min(at, 10.0) / 20, created=at, end=at + 1.0)
+        for at in np.arange(0.0, 25.0, 0.1)
     ]
-    run = Log.of([*begun, *records])
+    window = steady_state(Log.of(records), Load(request_rate=10, num_prompts=250, ramp=10.0))
 
-    assert "seconds to the first token stayed" in steady_state(run, load).why
+    assert window.stable
+    assert "0.6 in the first third, 0.6 in the last" in window.why
 
 
 def test_one_step_in_a_few_answers_time_is_not_yet_a_trend():

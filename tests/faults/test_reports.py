@@ -366,8 +366,9 @@ async def test_a_run_that_is_killed_leaves_its_log_as_a_part(raw_server, tmp_pat
     words = ("bench", "--base-url", server.base_url, "-m", "m", *QUICKLY, "-n", "2")
     process = await child(BENCH, *words, "--out", str(out), "--save-text")
     part = out / f"{LOG}.part"
-    while process.returncode is None and not (part.exists() and part.stat().st_size):
-        await asyncio.sleep(0.01)  # noqa: ASYNC110 a file tells nobody that it grows
+    # A file tells nobody that it grows.
+    while process.returncode is None and not (part.exists() and part.stat().st_size):  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
     process.kill()
     await process.communicate()
 
