@@ -23,6 +23,10 @@ from tests.canaries import KEY, OUTPUT, PROMPT
 LONGEST = 30
 """Seconds an asynchronous test may take."""
 
+# Before numpy is imported: the matrices of tests are small, and threads of two processes
+# that share two cores mostly wait for each other.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 # ``pytest --hypothesis-profile=thorough`` looks for examples longer.
 settings.register_profile("quick", max_examples=25, deadline=None)
 settings.register_profile("thorough", max_examples=500, deadline=None)

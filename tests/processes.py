@@ -2,6 +2,7 @@
 
 import os
 import select
+import time
 from pathlib import Path
 
 LONGEST = 20
@@ -26,3 +27,13 @@ def ends(pid):
     finally:
         os.close(watched)
     return bool(ready)
+
+
+def grown(path):
+    """Wait until a file has something in it; whether it has."""
+    until = time.monotonic() + LONGEST
+    while time.monotonic() < until:
+        if path.exists() and path.stat().st_size:
+            return True
+        time.sleep(0.01)
+    return False

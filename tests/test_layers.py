@@ -33,9 +33,10 @@ ROWS = [
 ]
 ROW = {name: number for number, names in enumerate(ROWS) for name in names}
 
-# The same inside of bench/.
+# The same inside of bench/. How files are written is known to who keeps a log, so it
+# stands before the other outputs.
 BENCH_ROWS = [
-    ["record", "workload", "deadlines", "watch"],
+    ["record", "workload", "deadlines", "watch", "files"],
     ["plan"],
     ["schedule"],
     ["runner"],
@@ -45,16 +46,18 @@ BENCH_ROWS = [
     ["log"],
     ["metrics"],
     ["stats", "windows"],
-    ["goodput", "client", "definitions", "sweep"],
+    ["goodput", "client", "definitions", "sweep", "allowance"],
     ["server"],
     ["summary"],
     ["saved"],
+    ["comparable"],
     ["compare"],
     ["output"],
     ["benchmark"],
     ["bench"],  # the public names
     ["pytest_plugin"],
 ]
+BENCH_ROW = {name: number for number, names in enumerate(BENCH_ROWS) for name in names}
 
 PURE = [
     "sse", "messages", "rules", "request", "completion", "codec", "collector", "marks", "report",
@@ -69,6 +72,23 @@ def modules():
         first = path.relative_to(PACKAGE).parts[0]
         room = "chatstream" if path == PACKAGE / "__init__.py" else first.removesuffix(".py")
         yield path, room
+
+
+def bench_room_of(name):
+    """The room inside of bench/ of one of its modules."""
+    _, _, *parts = name.split(".")
+    if parts[:2] == ["output", "files"]:
+        return "files"
+    return parts[0] if parts else "bench"
+
+
+def bench_modules():
+    """Every file of bench/, with the room it belongs to."""
+    for path, room in modules():
+        if room == "bench":
+            inside = path.relative_to(PACKAGE).with_suffix("").parts
+            name = ".".join(("chatstream", *inside)).removesuffix(".__init__")
+            yield path, bench_room_of(name)
 
 
 def imports(path):
@@ -120,12 +140,23 @@ def fresh(code):
 
 def test_every_module_has_its_place():
     assert {room for _, room in modules()} <= set(ROW), "give it a row in ROWS"
+    assert {room for _, room in bench_modules()} == set(BENCH_ROW), "give it a row in BENCH_ROWS"
 
 
 @pytest.mark.parametrize(("path", "room"), [pytest.param(p, r, id=str(p)) for p, r in modules()])
 def test_imports_run_one_way(path, room):
     ours = {room_of(name) for name in imports(path) if name.split(".")[0] == "chatstream"}
     wrong = {other for other in ours if ROW[other] >= ROW[room] and other != room}
+
+    assert set() == wrong, f"{room} comes before them"
+
+
+@pytest.mark.parametrize(
+    ("path", "room"), [pytest.param(p, r, id=str(p)) for p, r in bench_modules()]
+)
+def test_imports_of_the_bench_run_one_way(path, room):
+    ours = {bench_room_of(name) for name in imports(path) if name.startswith("chatstream.bench")}
+    wrong = {other for other in ours if BENCH_ROW[other] >= BENCH_ROW[room] and other != room}
 
     assert set() == wrong, f"{room} comes before them"
 
@@ -155,6 +186,40 @@ def test_importing_chatstream_loads_only_what_it_needs():
     assert "chatstream.session" in loaded
     assert set() == foreign & {name.split(".")[0] for name in loaded}
     assert set() == {"testing", "cli", "bench", "cassette", "bots", "relay"} & ours
+
+
+def test_who_makes_a_load_computes_nothing():
+    """
+    A worker's start is time that a run takes, and its memory is there once for each.
+    """
+    loaded = fresh("import chatstream.bench.workers, chatstream.bench.truth")
+    foreign = {"numpy", "rich", "plotly", "prometheus_client", "cyclopts"}
+
+    assert "chatstream.bench.runner" in loaded
+    assert set() == foreign & {name.split(".")[0] for name in loaded}
+
+
+LINES = """
+import io, sys
+from chatstream.cli import main
+shown, sys.stdout, sys.stderr = sys.stdout, io.StringIO(), io.StringIO()
+for line in ("--help", "bench --help", "bench -c 0", "chat --simulate --preset instant hi"):
+    main(line.split())
+sys.stdout = shown
+"""
+
+
+def test_a_command_loads_only_what_it_needs():
+    """
+    Importing numpy takes longer than a short answer.
+    """
+    loaded = fresh(LINES)
+
+    assert "chatstream.cli.bench" in loaded
+    assert "chatstream.testing" in loaded
+    assert set() == {"numpy", "plotly", "prometheus_client", "ray"} & {
+        name.split(".")[0] for name in loaded
+    }
 
 
 def test_every_public_name_is_there():

@@ -13,6 +13,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
@@ -35,8 +36,10 @@ if TYPE_CHECKING:
     from chatstream.bench.log import Log
     from chatstream.bench.summary import Facts
 
-FIGURING = ("chatstream.bench.summary", "chatstream.bench.output.folder")
-"""What imports all that computes and writes figures."""
+
+def _import_figuring() -> None:
+    for name in ("chatstream.bench.summary", "chatstream.bench.output.folder"):
+        import_module(name)
 
 
 class Listener(Protocol):
@@ -115,8 +118,11 @@ class Run:
         lines: list[bytes] = []
         emit = lines.append if self.log_file is None else self.log_file.add
         server = ServerWatch(self.metrics_url) if self.metrics_url else None
-        figuring = asyncio.gather(*(asyncio.to_thread(import_module, name) for name in FIGURING))
-        async with self.crew:
+        async with AsyncExitStack() as stack:
+            figuring = asyncio.ensure_future(asyncio.to_thread(_import_figuring))
+            # A thread can't be stopped, so it is waited for, also if nobody comes to work.
+            stack.push_async_callback(asyncio.gather, figuring, return_exceptions=True)
+            await stack.enter_async_context(self.crew)
             await figuring
             calibrated = calibration_seconds = None
             if self.calibrate and not self._stopped:

@@ -324,8 +324,6 @@ class Worker:
             return await self._runner.run()
         except RequestError as error:
             return {"refused": [error.parameter, error.seen, error.allowed]}
-        finally:
-            self._loop = None
 
     async def take(self) -> tuple[list[bytes], dict[str, object] | None]:
         """Return the records of the next moment; after the last, what the load cost."""
@@ -337,7 +335,6 @@ class Worker:
     async def stop(self) -> None:
         """Make no more requests, and cancel those under way."""
         self._stopped = True
-        loop = self._loop
-        if loop is not None:
-            with suppress(RuntimeError):  # closed a moment ago
-                loop.call_soon_threadsafe(self._runner.stop)
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the load is over, and its loop closed
+                self._loop.call_soon_threadsafe(self._runner.stop)

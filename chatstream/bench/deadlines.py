@@ -19,6 +19,7 @@ from chatstream.marks import NS
 
 _CLOCK_MONOTONIC = 1  # perf_counter_ns reads the same
 _ABSOLUTE = 1
+_NEVER_NS = 2**62
 
 
 class _Timespec(ctypes.Structure):
@@ -60,12 +61,11 @@ class Deadlines:
         left = due_ns - time.perf_counter_ns()
         if left <= 0:
             return
-        if self._timer is None:
+        fired = self._fired = asyncio.get_running_loop().create_future()
+        if self._timer is not None and _set(self._timer, due_ns):
+            await fired
+        else:
             await asyncio.sleep(left / NS)
-            return
-        self._fired = asyncio.get_running_loop().create_future()
-        _set(self._timer, due_ns)
-        await self._fired
 
     def _on_fired(self) -> None:
         assert self._timer is not None  # noqa: S101 it fired
@@ -92,7 +92,11 @@ def _timer() -> int | None:
     return timer if timer >= 0 else None
 
 
-def _set(timer: int, due_ns: int) -> None:
+def _set(timer: int, due_ns: int) -> bool:
+    """Set a timer; false if it can't be, because the moment is out of its range."""
+    if due_ns >= _NEVER_NS:
+        return False
     value = _Timespec(due_ns // NS, due_ns % NS)
     spec = _Itimerspec(_Timespec(0, 0), value)
-    ctypes.CDLL(None).timerfd_settime(timer, _ABSOLUTE, ctypes.byref(spec), None)
+    failed: int = ctypes.CDLL(None).timerfd_settime(timer, _ABSOLUTE, ctypes.byref(spec), None)
+    return not failed

@@ -32,6 +32,8 @@ from chatstream.phases import Gate, let_out
 
 Emit = Callable[[RequestRecord], None]
 
+_MOST_NS = 2**62
+
 T = TypeVar("T")
 
 
@@ -60,11 +62,10 @@ class Runner:
     Raises ``RequestError`` if the plan asks what can't be sent.
     """
 
-    def __init__(self, job: Job, emit: Emit, session: ChatSession | None = None) -> None:
+    def __init__(self, job: Job, emit: Emit) -> None:
         job.plan.workload.conversation(0, job.plan.seed)  # an order is shuffled once, beforehand
         self._job = job
         self._emit = emit
-        self._session = session
         self._stopped = False
         self._task: asyncio.Task[None] | None = None
 
@@ -77,18 +78,20 @@ class Runner:
     async def run(self) -> dict[str, object]:
         """Make the load to its end and return what it cost, see :class:`Watch`."""
         with Watch() as watch:
-            self._task = asyncio.create_task(self._run())
+            self._task = task = asyncio.create_task(self._run())
             try:
-                await self._task
+                await asyncio.wait({task})
+            except asyncio.CancelledError:
+                task.cancel()
+                await asyncio.wait({task})  # those under way still leave their records
+                raise
+            try:
+                task.result()
             except asyncio.CancelledError:
                 if not self._stopped:
-                    self._task.cancel()
                     raise
             except BaseExceptionGroup as group:
                 raise _first(group) from None
-            if self._stopped:
-                with contextlib.suppress(asyncio.CancelledError, BaseExceptionGroup):
-                    await self._task
         return watch.figures()
 
     async def _run(self) -> None:
@@ -98,9 +101,7 @@ class Runner:
         let_out.set(True)  # in this task and those it starts
         async with contextlib.AsyncExitStack() as stack, asyncio.TaskGroup() as group:
             for place, target in enumerate(self._job.plan.targets):
-                session = self._session
-                if session is None:
-                    session = await stack.enter_async_context(_session(self._job.plan, target))
+                session = await stack.enter_async_context(_session(self._job.plan, target))
                 asker = _Asker(self._job, place, session, gate, self._emit)
                 group.create_task(asker.run())
 
@@ -245,7 +246,11 @@ class _Asker:
             body = _body(plan, self._target, turn, history)
             completion = await self._ask(record, body, due_ns)
             due_ns = self._job.zero_ns + record.end_ns
-            if place + 1 == len(turns) or not completion.choices:
+            if (
+                place + 1 == len(turns)
+                or not Verdict(record.verdict).good
+                or not completion.choices
+            ):
                 break
             history.append(completion.choices[0].message)
         return due_ns
@@ -293,7 +298,7 @@ class _Asker:
                 usage = envelope.usage
                 tokens.append((usage and usage.completion_tokens) or -1)
                 sent_ns = envelope.extra.get("sent_ns")
-                if sent_ns is not None:
+                if type(sent_ns) is int and 0 <= sent_ns < _MOST_NS:  # else another server's
                     truth.append(sent_ns - zero_ns)
         finally:
             record.kinds = "".join(kinds)

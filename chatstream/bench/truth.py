@@ -30,6 +30,10 @@ MOST_AT_ONCE = 2000
 """A larger load is calibrated as one of so many streams."""
 
 
+PATIENCE = 5
+"""Seconds in which a process of ours must end when it is to."""
+
+
 class StartError(RuntimeError):
     """A process of ours doesn't start; the text says why."""
 
@@ -46,8 +50,7 @@ async def served(profile: Profile) -> AsyncIterator[str]:
         stdout=asyncio.subprocess.PIPE,
         start_new_session=True,  # Ctrl-C isn't for it
     )
-    assert process.stdin is not None  # noqa: S101 both are pipes
-    assert process.stdout is not None  # noqa: S101
+    assert process.stdout is not None  # noqa: S101 it is a pipe
     try:
         url = (await process.stdout.readline()).decode().strip()
         if not url:
@@ -55,7 +58,18 @@ async def served(profile: Profile) -> AsyncIterator[str]:
             raise StartError(msg)
         yield url
     finally:
-        process.stdin.close()
+        await ended(process)
+
+
+async def ended(process: asyncio.subprocess.Process) -> None:
+    """Let a process end with its input, and see to it that it does."""
+    assert process.stdin is not None  # noqa: S101 it is a pipe
+    process.stdin.close()
+    try:
+        async with asyncio.timeout(PATIENCE):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
         await process.wait()
 
 

@@ -23,10 +23,9 @@ from attrs import define, evolve
 
 from chatstream.bench.plan import Plan, plan_from_json, plan_to_json
 from chatstream.bench.runner import Job, Runner
-from chatstream.bench.truth import StartError, served
+from chatstream.bench.truth import StartError, ended, served
 from chatstream.errors import RequestError
 from chatstream.marks import NS
-from chatstream.session import ChatSession
 from chatstream.testing import Profile
 
 Emit = Callable[[bytes], None]
@@ -113,8 +112,7 @@ class Here:
 
     workers = 1
 
-    def __init__(self, session: ChatSession | None = None) -> None:
-        self._session = session
+    def __init__(self) -> None:
         self._runner: Runner | None = None
 
     async def __aenter__(self) -> Self:
@@ -143,7 +141,7 @@ class Here:
 
         now_ns = time.perf_counter_ns()
         job = Job(plan=plan, start_ns=now_ns, offset_ns=now_ns - began_ns, stage=stage)
-        self._runner = Runner(job, keep, self._session)
+        self._runner = Runner(job, keep)
         figures = await self._runner.run()
         report.cpu, report.loop_lag = figures["cpu"], figures["loop_lag"]  # type: ignore[assignment]
         return [report]
@@ -161,12 +159,13 @@ class Processes:
         self.workers = workers
         self._stack = AsyncExitStack()
         self._processes: list[_Process] = []
+        self._stopped = False
 
     async def __aenter__(self) -> Self:
-        """Start them and wait until all are ready."""
+        """Start them and wait until all are ready. Raises ``CrewError`` if they can't be."""
         async with AsyncExitStack() as stack:
-            started = [_Process.start(place) for place in range(self.workers)]
-            for process in await asyncio.gather(*started):
+            for place in range(self.workers):
+                process = await _Process.start(place)
                 stack.push_async_callback(process.end)
                 self._processes.append(process)
             await asyncio.gather(*(process.ready() for process in self._processes))
@@ -188,20 +187,23 @@ class Processes:
 
     async def run(self, plan: Plan, emit: Emit, *, began_ns: int, stage: int) -> list[WorkerReport]:
         """Make a load, see :class:`Crew`."""
+        self._stopped = False
+        parts = {"plan": plan_to_json(plan), "stage": stage, "workers": self.workers}
+        line = orjson.dumps(parts, option=orjson.OPT_APPEND_NEWLINE)
+        # A plan may hold a hundred thousand prompts; it is read before the clock starts.
+        await asyncio.gather(*(process.prepared(line) for process in self._processes))
         start_ns = time.perf_counter_ns() + round(LEAD * NS)
-        job = {
-            "plan": plan_to_json(plan),
-            "start_ns": start_ns,
-            "offset_ns": start_ns - began_ns,
-            "stage": stage,
-            "workers": self.workers,
-        }
-        for process in self._processes:  # all at once, so that whoever stops them comes after
-            process.tell({**job, "worker": process.place})
+        for process in self._processes:
+            process.tell(
+                {"start_ns": start_ns, "offset_ns": start_ns - began_ns, "worker": process.place}
+            )
+        if self._stopped:  # what is told before there is a load is forgotten
+            self.stop()
         return list(await asyncio.gather(*(process.done(emit) for process in self._processes)))
 
     def stop(self) -> None:
         """End the load under way."""
+        self._stopped = True
         for process in self._processes:
             process.tell({"stop": True})
 
@@ -222,17 +224,21 @@ class _Process:
 
     @classmethod
     async def start(cls, place: int) -> _Process:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "chatstream.bench.workers",
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            limit=MOST_LINE_BYTES,
-            # Ctrl-C is for us: a worker is told to stop, and still has to tell.
-            start_new_session=True,
-        )
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "chatstream.bench.workers",
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                limit=MOST_LINE_BYTES,
+                # Ctrl-C is for us: a worker is told to stop, and still has to tell.
+                start_new_session=True,
+            )
+        except OSError as error:
+            msg = f"worker {place} didn't start: {error.strerror}"
+            raise CrewError(msg) from error
         return cls(place, process)
 
     async def _listen(self) -> None:
@@ -257,6 +263,14 @@ class _Process:
         assert self._process.stdin is not None  # noqa: S101 it is a pipe
         with suppress(ConnectionError, RuntimeError):
             self._process.stdin.write(orjson.dumps(message, option=orjson.OPT_APPEND_NEWLINE))
+
+    async def prepared(self, plan: bytes) -> None:
+        """Hand it a plan and wait until it has read it, or has gone."""
+        assert self._process.stdin is not None  # noqa: S101 it is a pipe
+        with suppress(ConnectionError, RuntimeError):
+            self._process.stdin.write(plan)
+            await self._process.stdin.drain()
+        await self._line()
 
     async def done(self, emit: Emit) -> WorkerReport:
         """Take the records of the job it was told, until it is done."""
@@ -288,15 +302,8 @@ class _Process:
         return f"{how}: {lines[-1]}" if lines else how
 
     async def end(self) -> None:
-        """Let it end with its input, and see to it that it does."""
-        assert self._process.stdin is not None  # noqa: S101 it is a pipe
-        self._process.stdin.close()
-        try:
-            async with asyncio.timeout(5):
-                await self._process.wait()
-        except TimeoutError:
-            self._process.kill()
-            await self._process.wait()
+        """Let it end."""
+        await ended(self._process)
         await self._listening
 
 
@@ -314,15 +321,18 @@ async def _serve() -> None:
         transport.write(orjson.dumps(message, option=orjson.OPT_APPEND_NEWLINE))
 
     say({"ready": True})
+    parts: dict[str, Any] = {}
     message = await told.readline()
     while message:
         job = orjson.loads(message)
-        message = b""
-        if "stop" in job:  # it came when the load was over
+        if "plan" in job:
+            parts = {**job, "plan": plan_from_json(job["plan"])}
+            say({"prepared": True})
+        if "start_ns" not in job:  # a plan, or to stop when there is nothing to be stopped
             message = await told.readline()
             continue
         runner = Runner(
-            Job(**{**job, "plan": plan_from_json(job["plan"])}),
+            Job(**parts, **job),
             lambda record: transport.write(record.to_line()),
         )
         doing = asyncio.ensure_future(runner.run())

@@ -19,6 +19,7 @@ from chatstream.bench import cluster
 from chatstream.bench.cluster import OWN_TRUTH, Cluster, Worker
 from chatstream.bench.plan import Load
 from chatstream.bench.workers import CrewError
+from chatstream.bench.workload import Synthetic
 from chatstream.testing import Profile
 from tests.bench.test_runner import plan_for
 from tests.bench.test_workers import load_of
@@ -45,6 +46,7 @@ class Actor:
         self._ray = ray
         self.worker = worker
         self.death = ray.loop.create_future()
+        self.calls = set()
 
     def __getattr__(self, name):
         return SimpleNamespace(
@@ -52,12 +54,15 @@ class Actor:
         )
 
     async def _call(self, name, arguments):
+        self.calls.add(asyncio.current_task())
         doing = asyncio.ensure_future(self._answer(name, arguments))
         try:
             await asyncio.wait({doing, self.death}, return_when=asyncio.FIRST_COMPLETED)
             if self.death.done():
                 raise RayError(f"The actor died.\n\tpid: 1\n{self.death.result()}")
             return await doing
+        except (KeyError, RequestError) as error:
+            raise RayError(f"Traceback\n{type(error).__name__}: {error}") from None
         finally:
             doing.cancel()
 
@@ -88,6 +93,7 @@ class StandIn:
         self.connecting = threading.Event()
         self.may_connect = threading.Event()
         self.may_connect.set()
+        self.ends = []
         self.before = {}
         """By the name of a method: what to do first when it is called."""
 
@@ -118,8 +124,15 @@ class StandIn:
         return SimpleNamespace(options=lambda **_: SimpleNamespace(remote=hire))
 
     def kill(self, actor):
-        dying = actor.die("The actor is dead because it was killed.")
-        asyncio.run_coroutine_threadsafe(dying, self.loop).result(5)
+        self.ends.append(asyncio.run_coroutine_threadsafe(self._end(actor), self.loop))
+
+    async def _end(self, actor):
+        """Tell of a death after a while; who has gone by then never hears of it."""
+        await asyncio.sleep(0.01)
+        if not self.connected:
+            for call in actor.calls:
+                call.cancel()
+        await actor.die("The actor is dead because it was killed.")
 
 
 @pytest.fixture
@@ -130,6 +143,7 @@ async def ray(monkeypatch):
     stand_in = StandIn()
     monkeypatch.setitem(sys.modules, "ray", stand_in)
     yield stand_in
+    await asyncio.gather(*map(asyncio.wrap_future, stand_in.ends))
     assert not stand_in.connected
 
 
@@ -154,9 +168,12 @@ async def all_of(worker):
 async def test_a_worker_makes_its_part_and_tells_what_it_cost(server):
     worker = Worker(1)
     await worker.prepare(plan_for(server), {"stage": 3, "workers": 2})
-    await worker.go(0, 5_000_000_000)
+    began_ns = time.perf_counter_ns()
+    await worker.go(50_000_000, 5_000_000_000)
     records, told = await all_of(worker)
+    took_ns = time.perf_counter_ns() - began_ns
 
+    assert took_ns > 50_000_000
     assert [1, 3, 5] == sorted(record["number"] for record in records)
     assert {(1, 3)} == {(record["worker"], record["stage"]) for record in records}
     assert 5_000_000_000 == min(record["scheduled_ns"] for record in records)
@@ -199,16 +216,23 @@ async def test_a_worker_that_was_stopped_before_it_went_makes_nothing(server):
     assert [] == server.requests
 
 
-async def test_stopping_a_loop_that_has_just_closed_does_no_harm(server):
-    worker = Worker(0)
-    await worker.prepare(plan_for(server), {"stage": 0, "workers": 1})
-    await worker.go(0, 0)
-    await all_of(worker)
-    worker._loop = asyncio.new_event_loop()
-    worker._loop.close()
-    await worker.stop()
+class Broken:
+    """Asks once, then fails."""
 
-    assert worker._stopped
+    def conversation(self, number, seed):
+        return {0: Synthetic(input_tokens=4, output_tokens=3).conversation(0, seed)}[number]
+
+
+async def test_a_worker_that_fails_first_tells_what_it_has(server):
+    plan = plan_for(server, load=Load(max_concurrency=1, num_prompts=2), workload=Broken())
+    worker = Worker(0)
+    await worker.prepare(plan, {"stage": 0, "workers": 1})
+    await worker.go(0, 0)
+    lines, told = await worker.take()
+
+    assert ([0], None) == ([orjson.loads(line)["number"] for line in lines], told)
+    with pytest.raises(KeyError):
+        await worker.take()
 
 
 async def test_a_worker_listens_to_a_truth_server_beside_it(server):
@@ -300,9 +324,9 @@ async def test_a_worker_that_fails_is_lost_with_what_it_had_told(ray, server, mo
     ray.before["take"] = fail
     async with Cluster("auto", 1) as crew:
         _, (report,) = await load_of(crew, plan_for(server))
+        await ray.actors[0].death
 
     assert (True, "KeyError: 'x'") == (report.lost, report.error)
-    assert ray.actors[0].death.done()
 
 
 async def test_stopping_a_crew_that_cant_be_reached_does_no_harm(ray):
@@ -321,16 +345,20 @@ async def test_stopping_keeps_what_came_until_then(ray, server):
         await server.until(lambda s: s.open_streams == 4)
         crew.stop()
         records, reports = await running
+        server.profile = Profile.preset("instant")
+        after, _ = await load_of(crew, plan_for(server))
 
     assert ["cancelled"] * 4 == [record["verdict"] for record in records]
     assert [2, 2] == [report.requests for report in reports]
+    assert 6 == len(after)
 
 
 async def test_stopping_holds_while_the_plan_is_on_its_way(ray, server):
     async with Cluster("auto", 2) as crew:
 
-        async def stop(_):
+        async def stop(actor):
             crew.stop()
+            await actor.worker.stop()  # it hears of it before it has the plan
 
         ray.before["prepare"] = stop
         records, reports = await load_of(crew, plan_for(server))
@@ -527,9 +555,10 @@ async def test_whoever_is_cancelled_while_it_connects_is_disconnected(ray):
     entering = asyncio.create_task(Cluster("auto").__aenter__())
     await asyncio.to_thread(ray.connecting.wait, 5)
     entering.cancel()
-    await asyncio.sleep(0)
+    too_early, _ = await asyncio.wait({entering}, timeout=0.05)
     ray.may_connect.set()
     with pytest.raises(asyncio.CancelledError):
         await entering
 
+    assert not too_early
     assert not ray.connected

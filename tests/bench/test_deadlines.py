@@ -64,3 +64,16 @@ async def test_elsewhere_there_is_no_such_timer(monkeypatch):
     monkeypatch.setattr(sys, "platform", "darwin")
 
     assert deadlines._timer() is None
+
+
+@linux
+@pytest.mark.parametrize("due_ns", [2**62, 10**40])
+async def test_a_moment_beyond_the_kernels_range_is_waited_for_all_the_same(due_ns):
+    with Deadlines() as wait:
+        waiting = asyncio.create_task(wait.until(due_ns))
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert not waiting.done()
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting

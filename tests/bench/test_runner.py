@@ -6,7 +6,7 @@ import time
 import pytest
 from attrs import evolve
 
-from chatstream import ChatSession, RequestError
+from chatstream import RequestError
 from chatstream.bench.plan import Load, Plan, Target
 from chatstream.bench.runner import Job, Runner, check
 from chatstream.bench.workload import Conversation, Prompts, Synthetic, Turn
@@ -338,16 +338,6 @@ async def test_several_targets_are_asked_the_same(server):
     assert 6 == sum(record.target == 1 for record in records)
 
 
-async def test_a_given_session_is_used_and_left_open(server):
-    async with ChatSession(server.base_url, "its-own") as session:
-        job = Job(plan=plan_for(server), start_ns=time.perf_counter_ns())
-        await Runner(job, lambda _: None, session).run()
-        keys = {request.headers["authorization"] for request in server.requests}
-        await session.create(model="m", messages=[{"role": "user", "content": "Say hi"}])
-
-    assert {"Bearer its-own"} == keys
-
-
 async def test_warming_up_is_marked(server):
     records, _ = await made(plan_for(server, load=Load(max_concurrency=1, num_prompts=4, warmup=2)))
 
@@ -382,3 +372,45 @@ async def test_requests_are_called_as_they_can_be_sent(server):
 
     assert max(late) > 3 * statistics.median(waits)
     assert 2 >= sum(wait > max(late) / 4 for wait in waits)
+
+
+@pytest.mark.parametrize("stamp", ['"abc"', "18446744073709551615", "-1", "1.5", "true"])
+async def test_what_another_server_means_by_sent_ns_is_no_matter(raw_server, wire, stamp):
+    chunk = wire.chunk("Hi").replace(b'{"id"', b'{"sent_ns":%b,"id"' % stamp.encode(), 1)
+    body = chunk + wire.chunk(finish_reason="stop") + wire.DONE
+    server = await raw_server(wire.always(wire.response(body)))
+    (record,), _ = await made(plan_for(server, load=Load(max_concurrency=1, num_prompts=1)))
+
+    assert ("finished", []) == (record.verdict, record.truth_ns.tolist())
+
+
+async def test_an_answer_that_was_cut_ends_its_conversation(raw_server, wire):
+    """
+    Part of an answer is nothing to go on from.
+    """
+    server = await raw_server(wire.response(wire.chunk("Hi")))
+    plan = plan_for(
+        server,
+        workload=asked("Count to 2", "Say yes"),
+        load=Load(max_concurrency=1, num_prompts=1),
+    )
+    records, _ = await made(plan)
+
+    assert [("truncated", 0)] == [(record.verdict, record.turn) for record in records]
+
+
+async def test_cancelled_after_it_was_stopped_a_runner_is_cancelled(server):
+    """
+    A time limit around a run that is ending holds.
+    """
+    server.profile = Profile(time_to_first_token=60)
+    runner = Runner(Job(plan=plan_for(server), start_ns=time.perf_counter_ns()), lambda _: None)
+    running = asyncio.create_task(runner.run())
+    await server.until(lambda s: s.open_streams == 2)
+    runner.stop()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    await server.until(lambda s: s.open_connections == 0)
+
+    assert running.cancelled()

@@ -9,7 +9,8 @@ from attrs import evolve
 
 from chatstream import RequestError
 from chatstream.bench.plan import Load
-from chatstream.bench.workers import Here, Processes, WorkerReport
+from chatstream.bench.workers import LEAD, Here, Processes, WorkerReport
+from chatstream.bench.workload import Conversation, Prompts, Turn
 from chatstream.testing import Profile
 from tests.bench.test_runner import plan_for
 
@@ -118,3 +119,21 @@ def test_of_two_loads_a_worker_reports_the_worse():
 
     assert (5, 0.5, {"p99": 0.2}) == (both.requests, both.cpu, both.loop_lag)
     assert (True, "x") == (both.lost, both.error)
+
+
+async def test_a_large_plan_is_read_before_the_load_begins(server):
+    """
+    Else the first requests would be late by the time that takes.
+    """
+    turn = Turn(messages=({"role": "user", "content": "Count to 2 " + 4000 * "x"},))
+    workload = Prompts(conversations=(Conversation(turns=(turn,)),) * 5000)
+    began_ns = time.perf_counter_ns()
+    async with Processes(1) as crew:
+        began_ns = time.perf_counter_ns()
+        load = Load(schedule=(0.0,))
+        (record,), _ = await load_of(
+            crew, plan_for(server, workload=workload, load=load), began_ns=began_ns
+        )
+
+    read = record["scheduled_ns"] - round(LEAD * 1e9)
+    assert record["created_ns"] - record["scheduled_ns"] < read

@@ -1,6 +1,7 @@
 """A command line to run, in this process or in one of its own, and servers to talk to."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -79,18 +80,21 @@ def event(delta=None, finish_reason=None, index=0, **fields):
 def serve():
     """Serve the same body to every request; with *hold* it doesn't end.
 
-    ``url``, ``requests`` and ``asked`` of the server tell the rest.
+    After *good* requests it has none. ``url``, ``requests`` and ``asked`` of the server tell
+    the rest.
     """
     servers = []
 
-    def serve_(*events, status=200, kind="text/event-stream", headers=(), hold=False):
+    def serve_(
+        *events, status=200, kind="text/event-stream", headers=(), hold=False, good=math.inf
+    ):
         body = "".join(events).encode()
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self):
                 sent = self.rfile.read(int(self.headers["content-length"]))
                 server.requests.append((self.path, self.headers, json.loads(sent)))
-                self.send_response(status)
+                self.send_response(status if len(server.requests) <= good else 503)
                 self.send_header("content-type", kind)
                 self.send_header("content-length", str(len(body) + hold))
                 for name, value in headers:

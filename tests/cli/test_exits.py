@@ -1,9 +1,11 @@
 """chatstream.cli.exits."""
 
+import re
+
 import pytest
 
 from chatstream import AuthenticationError, InterruptedStreamError, RequestError, ServerError
-from chatstream.cli.exits import UsageError, complain, explain
+from chatstream.cli.exits import UsageError, complain, explain, needing
 from chatstream.report import Attempt
 
 
@@ -39,3 +41,30 @@ def test_a_complaint_is_one_harmless_line(capsys):
     complain("a\nb \x1b[2J\u202e")
 
     assert ("", "chatstream: a b \u241b[2J\ufffd\n") == capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("part", "extra", "name"),
+    [
+        ("numpy", "bench", "numpy"),
+        ("prometheus_client", "bench", "prometheus_client.parser"),
+        ("ray", "ray", "ray"),
+    ],
+)
+def test_a_missing_part_names_the_extra_that_has_it(part, extra, name):
+    words = f"this command needs {part}: pip install 'chatstream-sdk[{extra}]'"
+    with pytest.raises(UsageError, match=re.escape(words)), needing("bench"):
+        raise ModuleNotFoundError(name=name)
+
+
+@pytest.mark.parametrize("name", ["chatstream.nothing", None])
+def test_no_extra_has_what_is_ours(name):
+    with pytest.raises(ModuleNotFoundError), needing("bench"):
+        raise ModuleNotFoundError(name=name)
+
+
+def test_nothing_is_missing_where_all_is_there():
+    with needing("bench"):
+        done = True
+
+    assert done

@@ -100,6 +100,24 @@ def test_a_missing_part_names_the_extra(run, monkeypatch, part):
     assert f"needs {part}" in complaint
 
 
+WITHOUT_NUMPY = """
+import sys
+sys.modules["numpy"] = None
+from chatstream.cli import main
+print(*(main(line.split()) for line in sys.argv[1:]))
+"""
+
+
+def test_without_numpy_what_needs_it_says_so_in_a_line(child):
+    lines = ("bench --simulate", "report here", "compare a b")
+    shown, complaint = child(*lines, code=WITHOUT_NUMPY).communicate()
+
+    assert "2 2 2\n" == shown
+    assert ["chatstream: this command needs numpy: pip install 'chatstream-sdk[bench]'"] * 3 == (
+        complaint.splitlines()
+    )
+
+
 def test_another_missing_module_is_no_excuse(run, monkeypatch):
     monkeypatch.delitem(sys.modules, "chatstream.cli.app")
     monkeypatch.setitem(sys.modules, "chatstream.cli.app", None)

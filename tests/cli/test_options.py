@@ -5,9 +5,10 @@ import inspect
 import attrs
 import pytest
 
-from chatstream import RetryPolicy, Timeouts
+from chatstream import RequestError, RetryPolicy, Timeouts
+from chatstream.bench.plan import Target
 from chatstream.cli.exits import UsageError
-from chatstream.cli.options import Connection, RequestParameters, key_in
+from chatstream.cli.options import Connection, RequestParameters, host_of, key_in
 from chatstream.request import ChatParams
 
 
@@ -134,3 +135,68 @@ def test_a_refused_header_keeps_its_value_secret():
         Connection(header=("Bad Name: sk-secret",)).session()
 
     assert "sk-secret" not in str(caught.value)
+
+
+# --- A server to be measured -----------------------------------------------------
+
+
+def test_a_target_is_the_server_that_a_session_would_ask(tmp_path):
+    path = tmp_path / "key"
+    path.write_text("sk-1\n")
+    given = Connection(
+        base_url="http://127.0.0.1:1/v1",
+        api_key_file=path,
+        api_version="v",
+        header=("A: b",),
+        proxy="http://127.0.0.1:2",
+        trust_env=True,
+    )
+
+    assert given.session().base_url == given.target("m").base_url
+    assert given.target("m") == Target(
+        base_url="http://127.0.0.1:1/v1",
+        model="m",
+        api_key="sk-1",
+        api_version="v",
+        headers={"A": "b"},
+        proxy="http://127.0.0.1:2",
+        trust_env=True,
+    )
+
+
+def test_the_environment_names_the_server_and_the_key(monkeypatch, tmp_path):
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:1/v1")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-env")
+    (tmp_path / "key").write_text("sk-file")
+    found = Connection().target("m")
+
+    assert ("http://127.0.0.1:1/v1", "sk-env") == (found.base_url, found.api_key)
+    assert "sk-file" == Connection(api_key_file=tmp_path / "key").target("m").api_key
+    assert "http://h" == Connection(base_url="http://h").target("m").base_url
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"base_url": "http://127.0.0.1:1/v1"},
+        {"base_url": "https://api.openai.com.example/v1"},
+        {"header": ("Authorization: Bearer x",)},
+    ],
+)
+def test_not_every_server_asks_for_a_key(given):
+    assert Connection(**given).target("m").api_key is None
+
+
+def test_without_a_key_openai_isnt_worth_the_wait():
+    """
+    A run would calibrate first, and then be refused.
+    """
+    with pytest.raises(RequestError, match="api_key: expected a key, got nothing"):
+        Connection().target("m")
+
+
+@pytest.mark.parametrize(
+    ("host", "url"), [("h:1", "http://h:1/v1"), ("", "http://["), ("", "nothing")]
+)
+def test_what_is_no_url_has_no_host(host, url):
+    assert host == host_of(url)

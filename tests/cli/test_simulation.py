@@ -8,7 +8,8 @@ import pytest
 
 from chatstream.cli import simulation
 from chatstream.cli.exits import UsageError
-from chatstream.cli.simulation import Pace, Quirks, profile_of
+from chatstream.cli.options import Connection
+from chatstream.cli.simulation import Pace, Quirks, profile_of, simulated
 from chatstream.testing import Profile
 
 DEFAULTS = {field.name: field.default for field in attrs.fields(Profile)}
@@ -52,3 +53,24 @@ def test_options_change_a_preset():
 def test_a_value_out_of_range_is_named_as_typed(words, given):
     with pytest.raises(UsageError, match=words):
         profile_of(given)
+
+
+def test_a_simulation_is_there_if_it_is_wanted():
+    wanted = simulated(Pace(gap=1), Connection(), simulate=True, seed=4)
+
+    assert profile_of(Pace(gap=1), seed=4) == wanted
+    assert simulated(Pace(), Connection(base_url="http://h"), simulate=False, seed=4) is None
+
+
+@pytest.mark.parametrize(
+    ("words", "pace", "connection", "simulate"),
+    [
+        ("--base-url and --simulate don't go together", Pace(), {"base_url": "http://h"}, True),
+        ("--api-version and --simulate don't", Pace(), {"api_version": "v"}, True),
+        ("--proxy and --simulate don't", Pace(), {"proxy": "http://h"}, True),
+        ("--chunk-tokens shapes the simulated server", Pace(chunk_tokens=1), {}, False),
+    ],
+)
+def test_options_of_one_dont_go_with_the_other(words, pace, connection, simulate):
+    with pytest.raises(UsageError, match=words):
+        simulated(pace, Connection(**connection), simulate=simulate, seed=None)
