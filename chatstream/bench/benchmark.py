@@ -121,7 +121,7 @@ class Run:
         async with AsyncExitStack() as stack:
             figuring = asyncio.ensure_future(asyncio.to_thread(_import_figuring))
             # A thread can't be stopped, so it is waited for, also if nobody comes to work.
-            stack.push_async_callback(asyncio.gather, figuring, return_exceptions=True)
+            stack.push_async_callback(asyncio.wait, {figuring})
             await stack.enter_async_context(self.crew)
             await figuring
             calibrated = calibration_seconds = None

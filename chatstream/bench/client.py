@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,6 +15,7 @@ from chatstream.bench.metrics import series
 from chatstream.bench.plan import Load
 from chatstream.bench.record import TOKENS
 from chatstream.bench.stats import spread
+from chatstream.bench.windows import in_flight
 from chatstream.bench.workers import WorkerReport
 from chatstream.marks import NS
 
@@ -40,11 +42,13 @@ _ERRORS = {
 _SMALL = 0.01
 """An error, or a lateness, that is a smaller share of what was measured does no harm."""
 _COALESCED = 0.01
+_ALIKE = 1.5
+"""More streams than so many times those of the calibration are another load."""
 
 
 def errors_of(log: Log) -> dict[str, Any] | None:
     """Return how far a truth server's stamps are from ours; ``None`` if it wasn't one."""
-    told = log.of_kinds(TOKENS) & (log.truth_ns >= 0) & np.repeat(log.good, np.diff(log.offsets))
+    told = log.of_kinds(TOKENS) & (log.truth_ns >= 0) & log.of_requests(log.good)
     places = np.flatnonzero(told)
     if not len(places):
         return None
@@ -89,13 +93,21 @@ def judged(
     judge.limit(cpu, _CPU, "a worker used {:.0%} of its core")
     if lag is not None:
         judge.limit(lag["p99"], _LOOP_LAG, "the loop came around {:.0f} ms late at p99", 1000)
-    open_load = load is not None and not load.closed and load.max_concurrency is None
-    if len(late) and open_load:
+    peak = int(in_flight(log).counts.max(initial=0))
+    if (
+        len(late)
+        and load is not None
+        and not load.closed
+        and peak < (load.max_concurrency or math.inf)
+    ):
         typical = _median(metrics["duration"].values)
         p99 = float(np.percentile(late, 99))
         if typical is None or p99 > _SMALL * typical:
             judge.limit(p99, _LATENESS, "requests went out {:.0f} ms late at p99", 1000)
     if calibrated is not None:
+        streams = calibrated["streams"]
+        if peak > _ALIKE * streams:
+            judge.suspect(f"calibrated with {streams} streams, but up to {peak} were open")
         for name, limits in _ERRORS.items():
             error = calibrated[f"{name}_error"]
             typical = _median(metrics[name].values)

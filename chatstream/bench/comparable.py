@@ -9,7 +9,7 @@ import numpy as np
 from attrs import frozen
 
 from chatstream.bench.log import Ints, Log
-from chatstream.bench.saved import Run
+from chatstream.bench.saved import SavedRun
 from chatstream.errors import one_line
 
 ASKED = ("seed", "workload", "params", "extra_body")
@@ -34,7 +34,7 @@ class Pairs:
     """How many were made in both."""
 
 
-def pairs(a: Run, b: Run) -> Pairs | str:
+def pairs(a: SavedRun, b: SavedRun) -> Pairs | str:
     """Return which requests of two runs are the same, or why they can't be paired."""
     if a.plan is None or b.plan is None:
         return "without summaries nobody knows whether both asked the same"
@@ -58,12 +58,12 @@ def _places_in_plan(log: Log) -> Ints:
     return np.column_stack((log.number, log.turn, target))
 
 
-def doubts(a: Run, b: Run) -> list[str]:
+def doubts(a: SavedRun, b: SavedRun) -> list[str]:
     """Return what speaks against comparing two runs, one sentence each."""
     return [*_doubts_about("A", a), *_doubts_about("B", b), *differences(a, b)]
 
 
-def _doubts_about(name: str, run: Run) -> Iterator[str]:
+def _doubts_about(name: str, run: SavedRun) -> Iterator[str]:
     if run.log.cut:
         yield f"{name}'s log ends in the middle of a line: the run was killed"
     if run.summary is None:
@@ -80,7 +80,7 @@ def _doubts_about(name: str, run: Run) -> Iterator[str]:
         yield f"{name} lost {lost} of its {len(run.summary['workers'])} workers"
 
 
-def differences(a: Run, b: Run) -> list[str]:
+def differences(a: SavedRun, b: SavedRun) -> list[str]:
     """Return how the plans of two runs differ; the servers they asked may."""
     if a.plan is None or b.plan is None:
         return []

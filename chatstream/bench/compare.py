@@ -32,7 +32,7 @@ from chatstream.bench.goodput import kept
 from chatstream.bench.log import Bools, Floats, Ints, Log
 from chatstream.bench.metrics import LATENCIES, Series, series
 from chatstream.bench.plan import Goals
-from chatstream.bench.saved import Run
+from chatstream.bench.saved import SavedRun
 from chatstream.bench.stats import (
     PERCENTILES,
     Replicates,
@@ -61,6 +61,9 @@ request be beyond it. With fewer it would be too short."""
 
 SURVIVORS = 0.01
 """From this difference of the failed shares on, latencies are of other requests."""
+
+_FEW = "it can't be told from so few"
+_FAILURES = f"{_FEW}: surely more requests failed"
 
 Interval: TypeAlias = tuple[float, float]
 Verdict: TypeAlias = Literal["better", "worse", "same", "unclear"]
@@ -113,7 +116,9 @@ class Change:
     relative: Estimate | None = None
     """B / A - 1; ``None`` for shares, and where A may be 0."""
     unsure: bool = False
-    """Whether a run has too few requests to tell this percentile."""
+    """Whether a run has too few requests to tell this figure."""
+    undecided: str | None = None
+    """Why B's requests can't show that a latency kept its allowance."""
     allowance: Allowance | None = None
 
     @property
@@ -153,11 +158,13 @@ class Change:
         """Whether the figure kept its allowance, ``None`` if it has none.
 
         ``broken`` if the whole interval lies beyond, ``possible`` if only the change itself
-        does: it may be chance. What A has and B doesn't is broken.
+        does: it may be chance. What A has and B doesn't is broken, and so is what may be
+        chance only because B has too few good requests to tell, or because so many more
+        of B's failed that those left tell nothing, whatever they say.
         """
         if self.allowance is None:
             return None
-        if self.absolute is None:
+        if self.absolute is None or self.undecided == _FAILURES:
             return "broken"
         change, limit = self.absolute, self.allowance.limit
         if self.allowance.relative and self.relative is not None:
@@ -167,7 +174,9 @@ class Change:
         worsening = change.times(-1) if self.higher_is_better else change
         if worsening.ci is not None and worsening.ci[0] > limit:
             return "broken"
-        return "possible" if worsening.value > limit else "kept"
+        if worsening.value <= limit:
+            return "kept"
+        return "possible" if self.undecided is None else "broken"
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain JSON values."""
@@ -233,8 +242,8 @@ class Comparison:
 
 
 def compare(
-    a: Run,
-    b: Run,
+    a: SavedRun,
+    b: SavedRun,
     *,
     allow: Mapping[str, str] | None = None,
     strict: bool = False,
@@ -259,6 +268,13 @@ def compare(
             *_shares(before, after, goals),
         )
     }
+    if _failed_more(changes["failed"]):
+        changes = {
+            name: attrs.evolve(change, undecided=_FAILURES)
+            if change.metric in LATENCIES
+            else change
+            for name, change in changes.items()
+        }
     for figure, allowance in allowances.items():
         if figure not in changes or changes[figure].a.value is None:
             raise RequestError("allow", f"{figure}:{allowance.text}", "a figure that A has")
@@ -309,13 +325,14 @@ def _metric(
     a, b = before[name], after[name]
     if not len(a.values) and not len(b.values):
         return
-    requests = min(_requests(a), _requests(b))
+    left = _requests(b)
+    requests = min(_requests(a), left)
     drawn = None if requests < FEWEST else drawing.replicates(a, b)
     old, new = _figures(a), _figures(b)
     for statistic in STATISTICS:
         share = PERCENTILES.get(statistic, 0.0)
         x = y = None
-        if drawn is not None and requests * (1 - share) >= 1:
+        if drawn is not None and _suffice(requests, share):
             x, y = (each.figures[statistic] for each in drawn)
         absolute, relative = _estimates(old[statistic], new[statistic], x, y)
         yield Change(
@@ -325,8 +342,20 @@ def _metric(
             b=Side(new[statistic], len(b.values), None if y is None else _ends(y)),
             absolute=absolute,
             relative=relative,
-            unsure=share > 0 and requests < requests_needed(share),
+            unsure=requests < _needed(statistic),
+            undecided=None if _suffice(left, share) else _FEW,
         )
+
+
+def _suffice(requests: int, share: float) -> bool:
+    """Whether an interval can be made of a percentile; of the mean, for a share of 0."""
+    return requests >= FEWEST and requests * (1 - share) >= 1
+
+
+def _needed(statistic: str) -> int:
+    """Return of how many requests a statistic has to be, to be told."""
+    share = PERCENTILES.get(statistic)
+    return FEWEST if share is None else requests_needed(share)
 
 
 def _requests(found: Series) -> int:
@@ -453,8 +482,14 @@ def _warnings(changes: Mapping[str, Change]) -> Iterator[str]:
         )
     for change in changes.values():
         if change.allowance is not None and change.unsure:
-            needed = requests_needed(PERCENTILES[change.figure.partition(".")[2]])
+            needed = _needed(change.figure.partition(".")[2])
             yield f"{change.figure} is of too few requests: a run needs {needed:,} to tell it"
+
+
+def _failed_more(failed: Change) -> bool:
+    """Whether in B surely so many more requests failed that it matters."""
+    change = failed.absolute
+    return change is not None and change.ci is not None and change.ci[0] > SURVIVORS
 
 
 def _differ(failed: Estimate) -> bool:
@@ -463,7 +498,7 @@ def _differ(failed: Estimate) -> bool:
     return surely or abs(failed.value) >= SURVIVORS
 
 
-def _notes(a: Run, b: Run, matched: Pairs | str, figures: int) -> Iterator[str]:
+def _notes(a: SavedRun, b: SavedRun, matched: Pairs | str, figures: int) -> Iterator[str]:
     if isinstance(matched, str):
         yield f"independent: {matched}"
     else:

@@ -178,7 +178,11 @@ _NUMBERS = {**_INTS, **_FLAGS, **{f"{name}_ns": np.nan for name in _MOMENTS}, **
 _TEXTS = {"verdict": "", "error": "", "detail": "", "source": "", "text": None}
 _PER_REQUEST = (*_INTS, *_FLAGS, *_MOMENTS, *_FLOATS, *_TEXTS)
 
-_RARE = {"choices": ("h", 0), "tokens": ("i", -1), "truth_ns": ("q", -1)}
+_PLACES = ("turn", "target", "stage", "worker")
+_MOST_PLACES = 100_000
+"""So large are these at most; there is something for each of them."""
+_VERDICTS = frozenset(verdict.value for verdict in Verdict)
+_RARE = {"choices": ("h", 0), "tokens": ("q", -1), "truth_ns": ("q", -1)}
 """What most events don't have: the type of such a column, and what stands for nothing."""
 _PER_EVENT = ("arrivals_ns", "kinds", "coalesced", *_RARE)
 _LETTERS = frozenset(KINDS)
@@ -227,8 +231,13 @@ class _Columns:
             raise ValueError(f"version {line.get('v')!r}, and only {VERSION} is known")
         if lacking := sorted(_REQUIRED - line.keys()):
             raise ValueError(f"none with {', '.join(lacking)}")
-        self._add_events(line)
         get = line.get
+        for name in _PLACES:
+            if not 0 <= get(name, 0) <= _MOST_PLACES:
+                raise ValueError(f"{name} {get(name)!r}")
+        if line["verdict"] not in _VERDICTS:
+            raise ValueError(f"verdict {line['verdict']!r}")
+        self._add_events(line)
         self._numbers.extend([get(name, missing) for name, missing in _NUMBERS.items()])
         for name, missing in _TEXTS.items():
             text = get(name, missing)

@@ -21,6 +21,7 @@ from chatstream.bench.workload import (
     Synthetic,
     Workload,
     describe,
+    digest,
     workload_from_json,
     workload_to_json,
 )
@@ -166,13 +167,22 @@ def plan_from_json(document: Mapping[str, Any]) -> Plan:
 
 
 def plan_described(plan: Plan) -> dict[str, Any]:
-    """Return a plan as JSON for a report: without keys, headers, proxies and prompts."""
+    """Return a plan as JSON for a report: without keys, headers, proxies and prompts.
+
+    Of parameters that may hold text, there is a digest: it tells whether they are alike.
+    """
     document: dict[str, Any] = _converter.unstructure(plan)
     document["workload"] = describe(plan.workload)
+    document["params"] = {name: _shown(value) for name, value in plan.params.items()}
+    document["extra_body"] = {name: _shown(value) for name, value in plan.extra_body.items()}
     for target in document["targets"]:
         for secret in ("api_key", "headers", "proxy"):
             del target[secret]
     return document
+
+
+def _shown(value: Any) -> Any:
+    return value if isinstance(value, bool | int | float | None) else digest(value)
 
 
 def load_to_json(load: Load) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from attrs import field, frozen
 from chatstream.bench.log import Log
 from chatstream.bench.output.files import LOG, PART, SUMMARY
 from chatstream.bench.plan import Goals
-from chatstream.bench.summary import SCHEMA
+from chatstream.bench.summary import SCHEMA, Facts
 from chatstream.errors import RequestError, one_line
 
 _EXPECTED: dict[str, type | tuple[type, ...]] = {
@@ -23,6 +23,7 @@ _EXPECTED: dict[str, type | tuple[type, ...]] = {
     "workers": list,
     "targets": list,
     "stages": list,
+    "shown": int,
     "sweep": (dict, type(None)),
 }
 """What is looked at of a summary, and what it must be."""
@@ -42,7 +43,7 @@ class SavedRunError(ValueError):
 
 
 @frozen(eq=False, kw_only=True)
-class Run:
+class SavedRun:
     """The requests of a run, and what its summary tells."""
 
     name: str
@@ -54,7 +55,7 @@ class Run:
     target: int | None = None
     """The only target that is looked at."""
     stage: int = 0
-    """The only load that is looked at, of a sweep."""
+    """The only load that is looked at: of a sweep the one that its summary shows."""
 
     @property
     def plan(self) -> Mapping[str, Any] | None:
@@ -86,8 +87,7 @@ class Run:
     @property
     def goals(self) -> Goals | None:
         """The goals that its summary holds requests against."""
-        goodput = None if self.summary is None else self.summary["goodput"]
-        return None if goodput is None else Goals(**goodput["goals"], attainment=goodput["wanted"])
+        return None if self.summary is None else _goals(self.summary)
 
     def counted(self) -> Log:
         """Return the requests that are looked at: those of the target and the load, no warm-up."""
@@ -97,7 +97,7 @@ class Run:
             chosen &= log.target == self.target
         return log.where(chosen)
 
-    def of_target(self, name: str) -> Run:
+    def of_target(self, name: str) -> SavedRun:
         """Return the run of one target alone. Raises ``RequestError``."""
         names = [] if self.summary is None else [each["name"] for each in self.summary["targets"]]
         if name not in names:
@@ -106,7 +106,7 @@ class Run:
         return attrs.evolve(self, target=names.index(name), name=f"{self.name}#{name}")
 
 
-def read_run(place: str | Path) -> Run:
+def read_run(place: str | Path) -> SavedRun:
     """Return the run in a folder, or the one whose log is this file.
 
     ``folder#name`` is one of its targets. Of a sweep, it is the load its summary shows. Of
@@ -123,10 +123,8 @@ def read_run(place: str | Path) -> Run:
     summary = None
     if source.name == LOG:
         summary = _summary(source.with_name(SUMMARY))
-    stage = int(log.stage.max())
-    if summary is not None and summary["sweep"] is not None:
-        stage = summary["sweep"]["shown"]
-    run = Run(name=str(path), log=log, summary=summary, source=source.resolve(), stage=stage)
+    stage = int(log.stage.max()) if summary is None else summary["shown"]
+    run = SavedRun(name=str(path), log=log, summary=summary, source=source.resolve(), stage=stage)
     return run if name is None else run.of_target(name)
 
 
@@ -160,4 +158,25 @@ def _summary(source: Path) -> dict[str, Any] | None:
         if not isinstance(value, kinds):
             seen = "nothing" if value is ... else type(value).__name__
             raise SavedRunError(source, seen, f"an entry {key!r} as a run has it")
+    _check(summary, source)
     return dict(summary)
+
+
+def _check(summary: Mapping[str, Any], source: Path) -> None:
+    """Raise ``SavedRunError`` if a part is missing that is looked at, or is something else."""
+    try:
+        Facts.in_summary(summary)
+        for target in summary["targets"]:
+            _ = target["name"], target["model"]
+        if summary["stages"]:
+            _ = summary["stages"][summary["shown"]]["value"]
+        _goals(summary)
+        _ = summary["client"]["verdict"], [*summary["client"]["reasons"]]
+    except (AttributeError, LookupError, TypeError, ValueError, ExceptionGroup) as error:
+        seen = one_line(f"{type(error).__name__}: {error}", 100)
+        raise SavedRunError(source, seen, "a summary as a run has it") from error
+
+
+def _goals(summary: Mapping[str, Any]) -> Goals | None:
+    goodput = summary["goodput"]
+    return None if goodput is None else Goals(**goodput["goals"], attainment=goodput["wanted"])

@@ -127,8 +127,8 @@ def summarised(
             {name: target[name] for name in ("name", "base_url", "model")} | part
             for target, part in zip(targets, parts, strict=True)
         ],
-        "sweep": facts.over
-        and {"over": facts.over, "knee": knee(stages), "best": best_place, "shown": shown},
+        "shown": shown,
+        "sweep": facts.over and {"over": facts.over, "knee": knee(stages), "best": best_place},
         "stages": list(stages),
         "workers": [attrs.asdict(worker) for worker in facts.workers],
         "definitions": {},

@@ -212,17 +212,22 @@ def _meets(stage: Stage) -> bool:
 
 
 def _stable(stage: Stage) -> bool:
-    """Whether a load could go on for ever; what isn't known doesn't count against it."""
+    """Whether a load could go on for ever; what isn't known doesn't count against it.
+
+    It is known of one without a good request that it couldn't.
+    """
     steady = stage["steady_state"]
-    return (steady is None or steady["stable"] is not False) and _keeps_up(stage)
+    drifts = steady is not None and steady["stable"] is False
+    return bool(stage["requests"]["good"]) and not drifts and _keeps_up(stage)
 
 
 def _keeps_up(stage: Stage) -> bool:
     """Whether answers come as fast as requests are due: it isn't ruled out that they do.
 
-    That is told by the steady state. Where a run has none, the time that a typical request
-    takes is set aside, in which the last are answered, and twice the standard deviation
-    that a count of as many independent arrivals has.
+    That is told by the steady state. Where a run has none, three things are set aside: the
+    time that a typical request takes, in which the last are answered; half the ramp, which
+    is what a linear one costs; and twice the standard deviation that a count of as many
+    independent arrivals has.
     """
     rate = stage["load"]["request_rate"]
     if rate is None or float(rate) == math.inf:
@@ -232,8 +237,8 @@ def _keeps_up(stage: Stage) -> bool:
         achieved = _throughput(stage["steady_state"])
         most = achieved["ci"][1] if achieved["ci"] is not None else achieved["value"]
         return bool(most >= offered * (1 - LAG))
-    good, duration = stage["requests"]["good"], stage["metrics"]["duration"]
-    seconds = stage["throughput"]["seconds"] - (0 if duration is None else duration["p50"])
+    good, duration = stage["requests"]["good"], stage["metrics"]["duration"]["p50"]
+    seconds = stage["throughput"]["seconds"] - (duration or 0) - stage["load"]["ramp"] / 2
     return bool(good + 2 * math.sqrt(good) >= offered * (1 - LAG) * seconds)
 
 

@@ -12,6 +12,7 @@ import random
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
@@ -424,6 +425,7 @@ def describe(workload: Workload) -> dict[str, Any]:
     return {
         "kind": "prompts",
         "source": workload.source,
+        "digest": digest(workload_to_json(workload)["conversations"]),
         "conversations": len(workload.conversations),
         "turns": len(turns),
         "skipped": workload.skipped,
@@ -431,6 +433,11 @@ def describe(workload: Workload) -> dict[str, Any]:
         "characters": _range([sum(map(_characters, turn.messages)) for turn in turns]),
         "max_tokens": _range([limit for limit in limits if limit is not None]),
     }
+
+
+def digest(value: Any) -> str:
+    """Return what tells a JSON value from others without showing it."""
+    return sha256(orjson.dumps(value)).hexdigest()[:16]
 
 
 def _range(values: Sequence[int]) -> dict[str, float] | None:

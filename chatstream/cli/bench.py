@@ -43,7 +43,7 @@ def bench(
 
     The client first measures itself against a server that tells when it sent what, and
     watches itself while the load runs; the summary says whether it was good enough.
-    Ctrl-C ends a run with what was measured until then.
+    Ctrl-C (or SIGTERM) ends a run with what was measured until then.
 
     ```
     chatstream bench --simulate

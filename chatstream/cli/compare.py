@@ -19,7 +19,7 @@ from chatstream.cli.terminal import neutralise
 
 if TYPE_CHECKING:
     from chatstream.bench.compare import Comparison
-    from chatstream.bench.saved import Run
+    from chatstream.bench.saved import SavedRun
 
 _OUTPUT = Group("Output", sort_key=10)
 
@@ -129,7 +129,7 @@ def _limits(texts: Iterable[str]) -> dict[str, str]:
     return limits
 
 
-def saved_run(place: str) -> Run:
+def saved_run(place: str) -> SavedRun:
     """Return a run. Raises ``UsageError``."""
     from chatstream.bench.log import LogError  # noqa: PLC0415 needs the extra
     from chatstream.bench.saved import SavedRunError, read_run  # noqa: PLC0415

@@ -88,16 +88,22 @@ def measure(
 
 @asynccontextmanager
 async def _stopped_by_ctrl_c(run: Run, console: Console) -> AsyncIterator[None]:
-    """Let Ctrl-C end *run* with what it has; a second one ends everything."""
+    """Let Ctrl-C, or SIGTERM, end *run* with what it has; a second one ends everything."""
     loop = asyncio.get_running_loop()
+    signals = (signal.SIGINT, signal.SIGTERM)
+
+    def listen_no_more() -> None:
+        for number in signals:
+            loop.remove_signal_handler(number)
 
     def stop() -> None:
-        loop.remove_signal_handler(signal.SIGINT)
+        listen_no_more()
         console.print("ending with what was measured; Ctrl-C again ends at once", style="dim")
         run.stop()
 
-    loop.add_signal_handler(signal.SIGINT, stop)
+    for number in signals:
+        loop.add_signal_handler(number, stop)
     try:
         yield
     finally:
-        loop.remove_signal_handler(signal.SIGINT)
+        listen_no_more()

@@ -5,13 +5,15 @@ import orjson
 
 from chatstream.bench.log import Log
 from chatstream.bench.output.files import LOG, SUMMARY
-from chatstream.bench.saved import Run
-from chatstream.bench.summary import SCHEMA
+from chatstream.bench.plan import Load, load_to_json
+from chatstream.bench.saved import SavedRun
+from chatstream.bench.summary import PLACE, SCHEMA
 from tests.bench.records import record
 
-LOAD = {"max_concurrency": 8, "request_rate": None, "schedule": None, "num_prompts": 100}
+LOAD = load_to_json(Load(max_concurrency=8, num_prompts=100))
 PLAN = {
     "load": LOAD,
+    "goals": None,
     "seed": 0,
     "workload": {"kind": "synthetic", "input_tokens": 256},
     "params": {},
@@ -34,13 +36,16 @@ def summary(**changes):
     """What of a summary a comparison looks at."""
     return {
         "schema": SCHEMA,
+        **dict.fromkeys(PLACE),
         "plan": PLAN,
-        "client": {"verdict": "ok", "reasons": []},
+        "client": {"verdict": "ok", "reasons": [], "calibration": None},
+        "server": None,
         "goodput": None,
         "interrupted": False,
         "workers": [{"worker": 0, "lost": False}],
         "targets": [target()],
         "stages": [],
+        "shown": 0,
         "sweep": None,
     } | changes
 
@@ -67,7 +72,7 @@ def answers(latencies, *, gap=0.01, chunks=4, **facts):
 def run_of(latencies, name="run", *, told=..., **facts):
     """A run whose first tokens came after these latencies."""
     log = Log.of(answers(latencies, **facts))
-    return Run(name=name, log=log, summary=summary() if told is ... else told)
+    return SavedRun(name=name, log=log, summary=summary() if told is ... else told)
 
 
 def saved(folder, records, told=...):

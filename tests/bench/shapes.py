@@ -133,7 +133,8 @@ SUMMARY = {
     "truth": Maybe(ERRORS),
     "server": Maybe(Keyed(ANYTHING, {"url", "seconds", "metrics", "notes"})),
     "targets": Each({"name": str, "base_url": Maybe(str), "model": Maybe(str), **PART}),
-    "sweep": Maybe({"over": str, "knee": Maybe(int), "best": Maybe(int), "shown": int}),
+    "shown": int,
+    "sweep": Maybe({"over": str, "knee": Maybe(int), "best": Maybe(int)}),
     "stages": Each({"value": NUMBER, "load": Keyed(ANYTHING), "targets": int, **PART}),
     "workers": Each(
         {

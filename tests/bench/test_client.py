@@ -16,8 +16,9 @@ def spread(p99):
     return {"n": 100, "p50": p99 / 2, "p99": p99, "max": p99 * 2}
 
 
-def calibrated(first=0.0001, gap=0.00005):
+def calibrated(first=0.0001, gap=0.00005, streams=12):
     return {
+        "streams": streams,
         "time_to_first_token_error": spread(first),
         "inter_chunk_latency_error": spread(gap),
     }
@@ -101,7 +102,7 @@ def test_a_calibration_without_answers_is_suspect(records):
         Log.of(records),
         CLOSED,
         [IDLE],
-        {"time_to_first_token_error": None, "inter_chunk_latency_error": None},
+        {"streams": 12, "time_to_first_token_error": None, "inter_chunk_latency_error": None},
     )
 
     assert "suspect" == found["verdict"]
@@ -115,6 +116,7 @@ def test_requests_that_go_out_late_show(records):
 
     assert "limiting" == judged(late, OPEN, [IDLE], None)["verdict"]
     assert "ok" == judged(late, evolve(OPEN, max_concurrency=12), [IDLE], None)["verdict"]
+    assert "limiting" == judged(late, evolve(OPEN, max_concurrency=99), [IDLE], None)["verdict"]
 
 
 def test_events_read_late_by_a_busy_loop_show(records):
@@ -162,3 +164,13 @@ def test_a_calibration_tells_what_it_was(records):
 
     assert (12, len(records), 0.2) == (found["streams"], found["requests"], found["cpu"])
     assert found["inter_chunk_latency_error"]["p99"] is not None
+
+
+def test_a_calibration_with_fewer_streams_says_little(records):
+    """
+    How many an open load keeps open isn't known beforehand.
+    """
+    found = judged(Log.of(records), OPEN, [IDLE], calibrated(streams=6))
+
+    assert "suspect" == found["verdict"]
+    assert "calibrated with 6 streams, but up to 12 were open" in found["reasons"]

@@ -358,7 +358,8 @@ async def test_stopping_holds_while_the_plan_is_on_its_way(ray, server):
 
         async def stop(actor):
             crew.stop()
-            await actor.worker.stop()  # it hears of it before it has the plan
+            for _ in range(10):  # it hears of it before it has the plan
+                await asyncio.sleep(0)
 
         ray.before["prepare"] = stop
         records, reports = await load_of(crew, plan_for(server))

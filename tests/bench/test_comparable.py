@@ -5,7 +5,7 @@ import pytest
 
 from chatstream.bench.comparable import doubts, pairs
 from chatstream.bench.log import Log
-from chatstream.bench.saved import Run
+from chatstream.bench.saved import SavedRun
 from tests.bench.compared import LOAD, answers, plan, run_of, summary, target
 from tests.bench.records import record
 
@@ -13,7 +13,7 @@ SOME = [0.1] * 20
 
 
 def numbered(*records):
-    return Run(name="run", log=Log.of(records), summary=summary())
+    return SavedRun(name="run", log=Log.of(records), summary=summary())
 
 
 # --- Pairs -------------------------------------------------------------------
@@ -40,7 +40,7 @@ def test_turns_of_a_conversation_are_requests_of_their_own():
 def test_two_targets_of_a_run_are_asked_the_same():
     records = [*answers(SOME), *answers(SOME, target=1)]
     told = summary(targets=[target("a"), target("b")])
-    run = Run(name="run", log=Log.of(records), summary=told)
+    run = SavedRun(name="run", log=Log.of(records), summary=told)
     found = pairs(run.of_target("a"), run.of_target("b"))
 
     assert list(range(20)) == found.a.tolist() == found.b.tolist()
@@ -48,7 +48,7 @@ def test_two_targets_of_a_run_are_asked_the_same():
 
 def test_targets_together_are_told_apart():
     records = [*answers(SOME), *answers(SOME, target=1)]
-    run = Run(name="run", log=Log.of(records), summary=summary())
+    run = SavedRun(name="run", log=Log.of(records), summary=summary())
 
     assert 40 == pairs(run, run).common
 
@@ -140,8 +140,8 @@ def test_a_long_value_is_shown_in_short():
 
 def test_the_loads_of_two_sweeps_are_those_that_are_looked_at():
     stages = [{"value": rate, "load": LOAD | {"request_rate": rate}} for rate in (2, 4)]
-    told = summary(stages=stages, sweep={"shown": 0})
-    first = Run(name="run", log=Log.of(answers(SOME)), summary=told)
+    told = summary(stages=stages, shown=0, sweep={"over": "request_rate"})
+    first = SavedRun(name="run", log=Log.of(answers(SOME)), summary=told)
     second = attrs.evolve(first, stage=1)
 
     assert [] == doubts(first, first)
@@ -150,7 +150,7 @@ def test_the_loads_of_two_sweeps_are_those_that_are_looked_at():
 
 def test_other_models_are_told_unless_they_are_what_is_compared(tmp_path):
     told = summary(targets=[target("a", "m1"), target("b", "m2")])
-    run = Run(name="run", log=Log.of(answers(SOME)), summary=told, source=tmp_path / "a")
+    run = SavedRun(name="run", log=Log.of(answers(SOME)), summary=told, source=tmp_path / "a")
     other = attrs.evolve(run, source=tmp_path / "b")
 
     assert [] == doubts(run.of_target("a"), run.of_target("b"))

@@ -21,7 +21,7 @@ from chatstream.bench.compare import (
 )
 from chatstream.bench.log import Log
 from chatstream.bench.metrics import Series
-from chatstream.bench.saved import Run
+from chatstream.bench.saved import SavedRun
 from chatstream.errors import RequestError
 from tests.bench.compared import GOALS, LOAD, answers, plan, run_of, skewed, summary
 from tests.bench.records import record
@@ -410,7 +410,7 @@ def test_a_rate_of_nothing_is_no_ratio():
 
 
 def test_a_run_without_length_has_no_rate():
-    moment = Run(name="run", log=Log.of([record()]), summary=summary())
+    moment = SavedRun(name="run", log=Log.of([record()]), summary=summary())
 
     assert "requests_per_second" not in {each.figure for each in compare(moment, moment).changes}
 
@@ -455,6 +455,45 @@ def test_a_warning_fails_only_if_that_is_wanted():
     assert ("B was interrupted",) == compare(a, b).warnings
     assert not compare(a, b).failed
     assert compare(a, b, strict=True).failed
+
+
+FEW = "it can't be told from so few"
+
+
+@pytest.mark.parametrize(
+    ("expected", "why", "figure", "a", "b"),
+    [
+        ("broken", FEW, "p99", [0.05] * 90, [0.5] * 90),
+        ("kept", FEW, "p99", [0.05] * 90, [0.05] * 90),
+        ("broken", FEW, "mean", [0.05] * 90, [0.5] * 19),
+        ("possible", None, "mean", [0.05] * 19, [0.5] * 90),  # that A is short isn't B's fault
+        ("broken", f"{FEW}: surely more requests failed", "p50", [0.05] * 99, [0.05, NAN] * 50),
+        ("kept", None, "p50", [0.05] * 99, [0.05] * 95 + [NAN] * 2),
+    ],
+)
+def test_what_bs_requests_are_too_few_to_show_is_broken(expected, why, figure, a, b):
+    allow = {f"ttft.{figure}": "5%"}
+    found = compare(run_of(a), run_of(b), allow=allow).change(f"time_to_first_token.{figure}")
+
+    assert (expected, why) == (found.gate, found.undecided)
+
+
+def test_a_server_that_collapsed_fails():
+    """
+    Whether it answers nearly nothing, or nearly nothing in time.
+    """
+    survivors = [0.5] * 15 + [NAN] * 985
+
+    assert compare(run_of([0.05] * 1000), run_of(survivors), allow={"ttft.mean": "5%"}).failed
+
+
+def test_a_mean_of_too_few_requests_is_a_warning_if_it_decides():
+    run = run_of(skewed(19))
+
+    assert (
+        "time_to_first_token.mean is of too few requests: a run needs 20 to tell it",
+    ) == compare(run, run, allow={"ttft.mean": "5%"}).warnings
+    assert () == compare(run_of(skewed(20)), run_of(skewed(20)), allow={"ttft.mean": "5%"}).warnings
 
 
 def test_what_only_the_run_before_has_is_a_regression():
@@ -519,7 +558,7 @@ def test_answers_of_another_length_are_noted():
 
 def test_the_load_of_a_sweep_is_noted():
     stages = [{"value": 4, "load": LOAD}]
-    sweep = run_of([0.1] * 20, told=summary(stages=stages, sweep={"shown": 0}))
+    sweep = run_of([0.1] * 20, told=summary(stages=stages, shown=0, sweep={"over": "request_rate"}))
     notes = compare(sweep, run_of([0.1] * 20)).notes
 
     assert "of the sweep A, the load 4 is compared" in notes
@@ -546,7 +585,7 @@ def test_two_targets_of_a_run_are_paired():
     prompts = skewed(200, width=0.7)
     records = [*answers(prompts), *answers(prompts * 1.05, target=1)]
     told = summary(targets=[{"name": name, "model": name} for name in "ab"])
-    run = Run(name="run", log=Log.of(records), summary=told)
+    run = SavedRun(name="run", log=Log.of(records), summary=told)
     found = compare(run.of_target("a"), run.of_target("b"))
 
     assert ("run#a", "run#b", 200, ()) == (found.a, found.b, found.paired, found.warnings)

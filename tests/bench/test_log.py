@@ -264,7 +264,7 @@ def test_a_missing_file_is_an_os_error(tmp_path):
         (line_of(created_ns=..., verdict=...), "none with created_ns, verdict"),
         (line_of(created_ns=None), "must be real number, not NoneType"),
         (line_of(number="seven"), "must be real number, not str"),
-        (line_of(verdict=7), "must be str"),
+        (line_of(verdict=7), "verdict 7"),
         (line_of(text=["a"]), "must be str"),
         (line_of(kinds="c"), "2 arrivals and the kinds 'c'"),
         (line_of(kinds="cz"), "2 arrivals and the kinds 'cz'"),
@@ -292,3 +292,25 @@ def test_a_line_that_is_no_record_is_pointed_at(tmp_path, line, seen):
     assert f"{path}, line 3: expected a request's record, got " in str(caught.value)
     assert seen in str(caught.value)
     assert (str(path), 3) == (caught.value.source, caught.value.line)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"target": 200_000_000}, {"target": -3}, {"stage": -1}, {"turn": 10**6}, {"verdict": "weird"}],
+)
+def test_places_and_verdicts_that_there_are_none_of_are_refused(change):
+    """
+    There is something for each target: a damaged number must not make 200 million of them.
+    """
+    line = {"v": 1, "number": 0, "scheduled_ns": 0, "created_ns": 0, "end_ns": 1}
+    whole = orjson.dumps(line | {"verdict": "finished"} | change) + b"\n"
+
+    with pytest.raises(LogError, match=str(next(iter(change)))):
+        Log.of_lines([whole])
+
+
+def test_a_count_of_tokens_may_be_absurd():
+    line = {"v": 1, "number": 0, "scheduled_ns": 0, "created_ns": 0, "end_ns": 1, "kinds": "c"}
+    line |= {"arrivals_ns": [1], "tokens": [3_000_000_000], "verdict": "finished"}
+
+    assert [3_000_000_000] == Log.of_lines([orjson.dumps(line) + b"\n"]).tokens.tolist()

@@ -1,5 +1,6 @@
 import math
 
+import attrs
 import orjson
 import pytest
 
@@ -116,3 +117,21 @@ def test_a_report_shows_neither_keys_nor_prompts(plan):
 
 def test_neither_does_a_plan_itself():
     assert KEY not in repr(PLANS[0])
+
+
+def test_of_parameters_that_may_hold_text_a_report_has_a_digest():
+    """
+    Who compares two runs must know whether they are alike, and nobody what they say.
+    """
+    plan = attrs.evolve(
+        PLANS[0], params={"temperature": 0.5, "user": PROMPT}, extra_body={"key": KEY, "top_k": 5}
+    )
+    shown = plan_described(plan)
+
+    assert 0.5 == shown["params"]["temperature"]
+    assert 5 == shown["extra_body"]["top_k"]
+    assert PROMPT not in str(shown)
+    assert KEY not in str(shown)
+    assert shown == plan_described(plan)
+    other = attrs.evolve(plan, extra_body={"key": "another", "top_k": 5})
+    assert shown["extra_body"] != plan_described(other)["extra_body"]

@@ -101,7 +101,8 @@ def test_an_unknown_target_is_named(tmp_path, allowed, told):
 def test_of_a_sweep_the_load_is_looked_at_that_its_summary_shows(tmp_path):
     records = [*answers([0.1, 0.2], stage=0), *answers([0.3], stage=1)]
     stages = [{"value": rate, "load": LOAD | {"request_rate": rate}} for rate in (2, 4)]
-    run = read_run(saved(tmp_path, records, summary(stages=stages, sweep={"shown": 0})))
+    told = summary(stages=stages, shown=0, sweep={"over": "request_rate"})
+    run = read_run(saved(tmp_path, records, told))
 
     assert [0, 0] == run.counted().stage.tolist()
     assert 2 == run.load["request_rate"]
@@ -111,6 +112,44 @@ def test_of_an_unknown_sweep_the_last_load_is_looked_at(tmp_path):
     records = [*answers([0.1, 0.2], stage=0), *answers([0.3], stage=1)]
 
     assert [1] == read_run(saved(tmp_path, records, None)).counted().stage.tolist()
+
+
+def test_of_a_sweep_that_was_killed_it_is_the_load_that_a_summary_of_its_log_shows(tmp_path):
+    records = [*answers([0.1, 0.2], stage=0), *answers([0.3], stage=1)]
+    told = summary(plan=None, shown=1)
+
+    assert [1] == read_run(saved(tmp_path, records, told)).counted().stage.tolist()
+
+
+@pytest.mark.parametrize(
+    ("seen", "damage"),
+    [
+        ("KeyError: 'goals'", {"plan": {"load": LOAD}}),
+        ("While structuring Load", {"plan": plan(load={"max_concurrency": "many"})}),
+        ("KeyError: 'load'", {"stages": [{"value": 1}], "sweep": {"over": "request_rate"}}),
+        ("IndexError", {"stages": [{"value": 1, "load": LOAD}], "shown": 3}),
+        ("TypeError", {"workers": [1]}),
+        ("KeyError: 'model'", {"targets": [{"name": ""}]}),
+        ("TypeError", {"targets": ["a"]}),
+        ("KeyError: 'wanted'", {"goodput": {"goals": {}}}),
+        ("TypeError", {"goodput": {"goals": {"speed": 1}, "wanted": 0.9}}),
+        ("KeyError: 'calibration'", {"client": {}}),
+        ("TypeError", {"client": {"verdict": "ok", "reasons": None, "calibration": None}}),
+    ],
+)
+def test_a_damaged_summary_is_named(tmp_path, seen, damage):
+    with pytest.raises(SavedRunError, match="expected a summary as a run has it") as wrong:
+        read_run(saved(tmp_path, answers(LATENCIES), summary(**damage)))
+    assert seen in wrong.value.seen
+
+
+@pytest.mark.parametrize("key", ["server", "interrupted"])
+def test_a_summary_without_a_part_is_named(tmp_path, key):
+    told = summary()
+    del told[key]
+
+    with pytest.raises(SavedRunError, match=f"KeyError: '{key}'"):
+        read_run(saved(tmp_path, answers(LATENCIES), told))
 
 
 def test_no_run_is_an_error(tmp_path):

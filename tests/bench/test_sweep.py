@@ -22,20 +22,24 @@ def stage(value, achieved=None, *, met=None, stable=True, ci=None, over="request
     speed = {"value": value if achieved is None else achieved, "ci": ci}
     return {
         "value": value,
-        "load": {"request_rate": value if over == "request_rate" else facts.pop("rate", None)},
+        "load": {
+            "request_rate": value if over == "request_rate" else facts.pop("rate", None),
+            "ramp": facts.pop("ramp", 0.0),
+        },
         "targets": 1,
+        "requests": {"good": 100},
         "goodput": None if met is None else {"met": met},
         "throughput": {"requests_per_second": {"value": 0.0, "ci": None}},
         "steady_state": {"stable": stable, "throughput": {"requests_per_second": speed}},
     } | facts
 
 
-def unsteady(rate, good, seconds, duration=5.0, **facts):
+def unsteady(rate, good, seconds, duration=5.0, ramp=0.0, **facts):
     """A load that was too short to be steady, and met the goals."""
-    return stage(rate, met=True) | {
+    return stage(rate, met=True, ramp=ramp) | {
         "steady_state": None,
         "requests": {"good": good},
-        "metrics": {"duration": None if duration is None else {"p50": duration}},
+        "metrics": {"duration": {"p50": duration}},
         "throughput": {"seconds": seconds, "requests_per_second": None},
         **facts,
     }
@@ -167,7 +171,11 @@ def test_the_best_is_the_highest_load_that_meets_the_goals_and_could_go_on(expec
         (0, unsteady(10, good=100, seconds=17.6, duration=5)),  # 120 of 119.7
         (None, unsteady(10, good=100, seconds=17.7, duration=5)),
         (None, unsteady(10, good=100, seconds=17.6, duration=5, targets=2)),
-        (None, unsteady(1, good=0, seconds=10, duration=None)),
+        (None, unsteady(1, good=0, seconds=1, duration=None)),
+        (0, unsteady(1, good=10, seconds=10, duration=None)),  # no answer has a token
+        # While the rate rises for 20 s, half as many are due: 10 s less, of each target.
+        (0, unsteady(10, good=400, seconds=35, ramp=20, targets=2)),
+        (None, unsteady(10, good=400, seconds=45, ramp=20, targets=2)),
         (0, unsteady(1, good=1, seconds=3, duration=3)),  # nobody knows
     ],
 )
@@ -178,6 +186,13 @@ def test_without_a_steady_state_the_last_answers_time_is_set_aside(expected, giv
 def test_each_target_is_asked_at_the_rate():
     assert 0 == best([stage(2, 4, met=True, targets=2)])
     assert best([stage(2, 3, met=True, targets=2)]) is None
+
+
+def test_a_load_without_a_good_request_isnt_stable():
+    failed = {"requests": {"good": 0}, "steady_state": None}
+
+    assert 0 == knee([stage(1), stage(2) | failed])
+    assert best([closed(1, 1, met=True) | failed]) is None
 
 
 def test_a_load_without_answers_has_no_throughput():

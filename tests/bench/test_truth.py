@@ -1,11 +1,15 @@
 """chatstream.bench.truth: the server that a client is measured against, and how hard."""
 
+import asyncio
 import math
+import signal
+import sys
 
 import pytest
 from attrs import evolve
 
 from chatstream import ChatSession
+from chatstream.bench import truth
 from chatstream.bench.plan import Load, Plan, Target
 from chatstream.bench.truth import (
     MOST_AT_ONCE,
@@ -122,3 +126,13 @@ async def test_a_server_that_cant_start_says_so(monkeypatch, capfd):
         async with served(Profile()):
             pass
     assert "encodings" in capfd.readouterr().err
+
+
+async def test_a_process_that_doesnt_end_with_its_input_is_killed(monkeypatch):
+    monkeypatch.setattr(truth, "PATIENCE", 0)
+    deaf = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", "import time; time.sleep(60)", stdin=asyncio.subprocess.PIPE
+    )
+    await truth.ended(deaf)
+
+    assert -signal.SIGKILL == deaf.returncode

@@ -548,8 +548,19 @@ def test_a_report_tells_how_much_is_asked_and_never_what():
         "max_tokens": {"min": 3, "mean": 4, "max": 6},
     }
 
-    assert expected == describe(prompts)
+    told = describe(prompts)
+    assert 16 == len(told.pop("digest"))
+    assert expected == told
     assert b"secret" not in orjson.dumps(describe(prompts))
+
+
+def test_prompts_of_the_same_length_are_told_apart():
+    first, again, other = (
+        describe(Prompts(conversations=(asked(text),))) for text in ("one", "one", "two")
+    )
+
+    assert first == again
+    assert {"digest"} == {key for key in first if first[key] != other[key]}
 
 
 def test_a_report_says_null_of_limits_that_there_are_none_of():

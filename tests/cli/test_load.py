@@ -206,6 +206,7 @@ def test_a_dataset_whose_name_ends_in_json_is_sharegpts(file):
     [
         ("--dataset doesn't go with --prompt", {"prompt": "hi", "dataset": "a.jsonl"}),
         ("--input-tokens doesn't go with --prompt", {"prompt": "hi", "input_tokens": 256}),
+        ("--prefix-tokens doesn't go with --prompt", {"prompt": "hi", "prefix_tokens": 0}),
         ("--shuffle doesn't go with --prompt", {"prompt": "hi", "shuffle": True}),
         ("--shuffle doesn't go with synthetic prompts", {"shuffle": True}),
         ("--max-turns doesn't go with synthetic prompts", {"max_turns": 2}),

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import math
+import os
 import re
 import signal
 import sys
@@ -110,6 +111,19 @@ def test_what_exists_is_replaced_if_that_is_wanted(answering, bench, tmp_path):
     assert "Latency of `m`" in (tmp_path / "report.md").read_text()
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_answers_are_kept_only_if_that_is_wanted_and_then_for_nobody_else(
+    answering, bench, tmp_path, kept
+):
+    status, _, _ = bench(answering, "-o", str(tmp_path), *["--save-text"][:kept])
+    log = tmp_path / "requests.jsonl"
+
+    assert 0 == status
+    assert kept == ("Hi there" in log.read_text())
+    assert kept == ("Hi there" in (tmp_path / "report.html").read_text())
+    assert kept != bool(log.stat().st_mode & 0o044)
+
+
 def test_figures_by_other_tools_are_shown_and_saved(answering, bench, tmp_path):
     saved = tmp_path / "vllm.json"
     status, shown, _ = bench(answering, "--definitions", "vllm", "otel", "--save-vllm", str(saved))
@@ -165,7 +179,7 @@ def test_a_sweep_may_end_with_a_load_that_is_too_much(serve, here, bench):
     """
     To find that out is what it is for.
     """
-    status, shown, _ = bench(serve(*ANSWER, good=4), "--sweep", "concurrency=1,2")
+    status, shown, _ = bench(serve(*ANSWER, good=3), "--sweep", "concurrency=1,2")
 
     assert 0 == status
     assert "the last load, 2 at a time" in shown
@@ -254,18 +268,19 @@ async def ended(process):
 
 async def test_ctrl_c_ends_a_run_with_what_was_measured(child, server, tmp_path, monkeypatch):
     """
-    No traceback, no process that is left, and no key in what `ps` shows.
+    No traceback, no process that is left, and no key in what `ps` shows. A terminal tells
+    the whole group; workers wait for what they are told.
     """
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     server.profile = HANGING
     line = (
         f"bench --base-url {server.base_url} -c 2 -n 9 --workers 2 --no-calibration -o {tmp_path}"
     )
-    process = child(*line.split())
+    process = child(*line.split(), start_new_session=True)
     await server.until(lambda s: s.open_streams == 2)
     workers = children(process.pid)
     told = [arguments_of(pid) for pid in workers]
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)
     shown, complaint = await ended(process)
     summary = json.loads((tmp_path / "summary.json").read_text())
 
@@ -280,7 +295,7 @@ async def test_ctrl_c_ends_a_run_with_what_was_measured(child, server, tmp_path,
         summary["outcomes"],
     )
     assert sorted(FILES) == names(tmp_path)
-    assert 2 == len(workers)
+    assert [False, False] == [worker["lost"] for worker in summary["workers"]]
     assert all(map(ends, workers))
     assert {f"Bearer {KEY}"} == {each.headers["authorization"] for each in server.requests}
     assert KEY not in "".join(word for arguments in told for word in arguments)

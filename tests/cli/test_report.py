@@ -12,6 +12,7 @@ from chatstream.bench.output.files import LOG, REPORTS, Outputs
 from chatstream.bench.output.folder import write_reports
 from chatstream.bench.workers import Here
 from chatstream.cli.load import ClientOptions
+from tests.bench.records import record
 from tests.bench.runs import SimulatedRun, summary_of
 from tests.bench.shapes import misfits
 from tests.cli.conftest import event
@@ -99,10 +100,21 @@ def test_the_log_of_a_run_that_was_killed_is_read_to_its_last_whole_line(run, fo
     assert sorted([f"{LOG}.part", *REPORTS]) == sorted(path.name for path in tmp_path.iterdir())
 
 
-def test_vllms_file_can_be_made_later(run, folder, tmp_path):
-    status, _, _ = run("report", str(folder), "--save-vllm", str(tmp_path / "r.json"))
+def test_a_log_from_elsewhere_moves_no_cursor(run, tmp_path):
+    failed = record(created=0.0, verdict="http_error", error="ServerError", detail="\x1b[2J")
+    (tmp_path / LOG).write_bytes(failed.to_line())
+    status, shown, _ = run("report", str(tmp_path))
 
     assert 0 == status
+    assert "  1 × ServerError: ␛[2J\n" in shown
+
+
+def test_vllms_file_can_be_made_later(run, folder, tmp_path):
+    (tmp_path / "r.json").write_text("old")
+    options = ("report", str(folder), "--save-vllm", str(tmp_path / "r.json"))
+
+    assert 2 == run(*options)[0]
+    assert 0 == run(*options, "--overwrite")[0]
     assert 27 == len(json.loads((tmp_path / "r.json").read_text())["ttfts"])
 
 

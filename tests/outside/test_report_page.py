@@ -443,7 +443,7 @@ async def test_loads_of_a_sweep_are_compared_or_looked_at_alone(chromium, report
 
         assert [] == page.problems
 
-    stage = report("sweep").summary["sweep"]["shown"]
+    stage = report("sweep").summary["shown"]
     assert np.flatnonzero(log.stage == stage).tolist() == shown
     assert np.flatnonzero(log.stage == 0).tolist() == other
     assert {"12 at a time", "24 at a time", "48 at a time"} <= names

@@ -118,7 +118,9 @@ def _with_unit(estimate: Estimate, unit: str, digits: int) -> tuple[str, str]:
 def reasons(comparison: Comparison) -> Iterator[str]:
     """Tell why a comparison fails, one sentence each; nothing if it doesn't."""
     for change in comparison.changes:
-        if change.gate == "broken":
+        if change.gate == "broken" and change.undecided is not None:
+            yield f"{_label(change)} counts as worse, {change.undecided}: {_told(change)}"
+        elif change.gate == "broken":
             yield f"{_label(change)} got worse by more than is allowed: {_told(change)}"
         elif change.gate == "possible" and comparison.strict:
             yield f"{_label(change)} may have got worse by more than is allowed: {_told(change)}"

@@ -35,8 +35,8 @@ def write_vllm(path: Path, log: Log, summary: Mapping[str, Any], *, overwrite: b
 
 
 def viewed(log: Log, summary: Mapping[str, Any], tools: Sequence[str]) -> dict[str, Any]:
-    """Return a run's figures by the formulas of other tools; of a sweep those it shows."""
-    shown = log if summary["sweep"] is None else log.where(log.stage == summary["sweep"]["shown"])
+    """Return by the formulas of other tools the figures of the load that the summary shows."""
+    shown = log.where(log.stage == summary["shown"])
     goodput = summary["goodput"]
     goals = None if goodput is None else Goals(**goodput["goals"], attainment=goodput["wanted"])
     return {tool: view(shown, tool, goals=goals) for tool in tools}

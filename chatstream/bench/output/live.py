@@ -39,6 +39,7 @@ class LiveView:
         self._began = time.perf_counter()
         self._outcomes: Counter[str] = Counter()
         self._warmed_up = 0
+        self._done = 0  # of those that were planned: a conversation counts with its first turn
         self._tokens = 0
         self._firsts: deque[float] = deque(maxlen=_NEWEST)
         self._gaps: deque[float] = deque(maxlen=_NEWEST)
@@ -79,13 +80,14 @@ class LiveView:
         self._outcomes.clear()
         self._firsts.clear()
         self._gaps.clear()
-        self._tokens = self._warmed_up = 0
+        self._tokens = self._warmed_up = self._done = 0
         if not self._console.is_terminal:
             self._say(f"load: {described(load)}")
 
     def requested(self, line: bytes) -> None:
         """Count a request that is over."""
         record: dict[str, Any] = orjson.loads(line)
+        self._done += record["turn"] == 0
         if record.get("warmup"):
             self._warmed_up += 1
             return
@@ -129,7 +131,7 @@ class LiveView:
         return "; ".join(parts)
 
     def _counted(self) -> str:
-        load, done = self._load, self._outcomes.total()
+        load, done = self._load, self._done
         planned = None if load is None else load.num_prompts
         text = f"{done:,} requests"
         if planned is not None:
@@ -179,7 +181,7 @@ class LiveView:
         assert load is not None  # noqa: S101 there is one to draw
         shares = [0.0]
         if load.num_prompts is not None:
-            shares.append(self._outcomes.total() / (load.num_prompts * self._targets))
+            shares.append(self._done / (load.num_prompts * self._targets))
         if load.duration is not None:
             shares.append(seconds / load.duration)
         if load.schedule:

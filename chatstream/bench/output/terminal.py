@@ -129,7 +129,7 @@ def _told(part: Mapping[str, Any]) -> Iterator[str]:
 def _shown(summary: Mapping[str, Any]) -> str:
     """Say which load of a sweep is shown, and why."""
     sweep = summary["sweep"]
-    value = f"{summary['stages'][sweep['shown']]['value']:g} {_OVER[sweep['over']]}"
+    value = f"{summary['stages'][summary['shown']]['value']:g} {_OVER[sweep['over']]}"
     if sweep["best"] is not None:
         return f"the best load that meets the goals, {value}."
     return f"the last load, {value}: none is known to meet goals."

@@ -28,12 +28,11 @@ def vllm_result(log: Log, summary: Mapping[str, Any]) -> dict[str, Any]:
     its dataset is told by the server or is 0, as is a latency that wasn't observed: vLLM's
     readers expect numbers. ``start_times`` are seconds since the run began.
     """
-    plan, sweep = summary["plan"], summary["sweep"]
+    plan, stages, shown = summary["plan"], summary["stages"], summary["shown"]
     load = None if plan is None else plan["load"]
-    if sweep is not None:
-        log = log.where(log.stage == sweep["shown"])
-        load = summary["stages"][sweep["shown"]]["load"]
-    log = log.where(~log.warmup)
+    if stages:  # else it is no sweep, or one that was ended before its first load
+        load = stages[shown]["load"]
+    log = log.where(~log.warmup & (log.stage == shown))
     goals = None if plan is None or plan["goals"] is None else goals_from_json(plan["goals"])
     requests = vllm_requests(log)
     totals = requests.totals(goals)

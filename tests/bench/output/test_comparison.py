@@ -162,6 +162,13 @@ def test_a_regression_is_told_with_its_figures():
     assert "regression: 1 of 2 allowances broken" == title(given)
 
 
+def test_what_cant_be_told_is_a_regression_for_that_reason():
+    given = comparison(change("duration.p99", limit="5%", ci=None, undecided="nobody knows"))
+    expected = "duration p99 counts as worse, nobody knows: A 100, B 110, +10.0 % (–), allowed 5%"
+
+    assert [expected] == list(reasons(given))
+
+
 def test_a_possible_regression_is_a_reason_if_that_is_wanted():
     possible = change("duration.p99", limit="5%")
 

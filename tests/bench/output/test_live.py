@@ -52,7 +52,7 @@ async def test_without_a_terminal_it_says_lines(lines):
 
     assert "calibrating: 12 streams of the built-in truth server" == told[0]
     assert "load: 12 at a time, 250 requests, the first 12 to warm up" == told[1]
-    assert "228 of 250 requests (12 to warm up)" in told[-1]
+    assert "240 of 250 requests (12 to warm up)" in told[-1]
     assert "failed; TTFT p50 " in told[-1]
     assert "\x1b" not in shown(view)
 
@@ -62,7 +62,7 @@ async def test_at_a_terminal_it_draws(lines):
     await tell(view, lines)
 
     assert "measuring the client itself with 12 streams" in shown(view)
-    assert "228 of 250 requests" in shown(view)
+    assert "240 of 250 requests" in shown(view)
     assert "time to first token" in shown(view)
     assert "http_error" in shown(view)
 
@@ -98,7 +98,7 @@ def test_a_load_in_words(load, words):
 @pytest.mark.parametrize(
     ("load", "share"),
     [
-        (Load(max_concurrency=1, num_prompts=456), 0.5),
+        (Load(max_concurrency=1, num_prompts=480), 0.5),
         (Load(max_concurrency=1, num_prompts=100), 1.0),
         (Load(max_concurrency=1, duration=20), 0.25),
         (Load(schedule=(0.0, 10.0)), 0.5),
@@ -112,3 +112,16 @@ def test_progress_is_by_whatever_ends_the_load(load, share, lines):
         view.requested(line)
 
     assert pytest.approx(share) == view._progress(5.0)
+
+
+def test_a_conversation_counts_once(lines):
+    """
+    What was planned are conversations: three turns of one aren't three of them.
+    """
+    view = LiveView(console(terminal=False))
+    view.loading(LOAD, 0)
+    for line in lines[:3]:
+        view.requested(line)
+        view.requested(line.replace(b'"turn":0', b'"turn":1'))
+
+    assert view._counted().startswith("3 of 250 requests")

@@ -67,7 +67,7 @@ def summary_of(load=None, goals=None, models=("m",), **facts):
     return {
         "started": "2026-11-25T03:04:05.678+00:00",
         "plan": plan_described(plan),
-        "sweep": None,
+        "shown": 0,
         "stages": [],
         **facts,
     }
@@ -195,7 +195,7 @@ def test_goodput_needs_goals():
 def test_of_a_sweep_it_is_the_load_that_is_shown():
     log = log_of(asked("c100"), asked("c300", stage=1), asked("c300", stage=1))
     stages = [{"load": {"max_concurrency": size}} for size in (1, 2)]
-    summary = summary_of(sweep={"over": "max_concurrency", "shown": 1}, stages=stages)
+    summary = summary_of(shown=1, stages=stages)
     result = vllm_result(log, summary)
 
     assert 2 == result["completed"]
@@ -203,11 +203,24 @@ def test_of_a_sweep_it_is_the_load_that_is_shown():
     assert (2, 2) == (result["max_concurrency"], result["num_prompts"])
 
 
+def test_of_a_sweep_of_which_only_the_log_is_left_it_is_the_last_load():
+    log = log_of(asked("c100"), asked("c300", stage=1))
+    summary = {"started": None, "plan": None, "shown": 1, "stages": []}
+
+    assert 1 == vllm_result(log, summary)["completed"]
+
+
+def test_a_sweep_may_end_before_its_first_load():
+    summary = summary_of(sweep={"over": "request_rate", "best": None})
+
+    assert 0 == vllm_result(log_of(), summary)["completed"]
+
+
 def test_a_log_alone_leaves_the_setup_open():
     """
     Where no plan is left, there is no model and no time.
     """
-    summary = {"started": None, "plan": None, "sweep": None, "stages": []}
+    summary = {"started": None, "plan": None, "shown": 0, "stages": []}
     result = vllm_result(LOG, summary)
 
     assert [*SETUP, *RESULT] == [*result][: len(SETUP) + len(RESULT)]

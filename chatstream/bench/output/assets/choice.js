@@ -1,7 +1,7 @@
 // What a reader chose to see, and the requests and figures that are in it.
 
 // The stage that the summary's own figures are of.
-const SHOWN_STAGE = SWEPT ? SUMMARY.sweep.shown : null;
+const SHOWN_STAGE = SWEPT ? SUMMARY.shown : null;
 
 const UNFILTERED = Object.freeze({
   outcome: "all",
