@@ -154,6 +154,8 @@ class ChunkReader:
                 if text == "[DONE]":
                     self.done = self.ended = True
                     self._reads.clear()
+                    if isinstance(self._failure, EventTooLargeError | ResponseTooLargeError):
+                        self._failure = None  # what came after it in the same read doesn't count
                     return
                 if kind not in {"message", "error"} and not text.startswith("{"):
                     continue  # a server's own kind of event, such as a ping

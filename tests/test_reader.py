@@ -145,6 +145,17 @@ def test_what_was_whole_before_an_endless_event_is_kept():
     assert (1, EventTooLargeError) == (len(chunks), error)
 
 
+def test_what_comes_after_done_is_nothing_even_without_end():
+    """
+    In the same read as in one of its own.
+    """
+    whole = chunk(b"Hi") + b"data: [DONE]\n\n"
+    flood = b"data: " + b"x" * 500
+
+    assert read(whole, flood, limit=300) == read(whole + flood, limit=300)
+    assert (True, None) == read(whole + flood, limit=300)[1:3]
+
+
 def test_a_response_may_have_a_limit():
     """
     What was whole within it is kept, whatever the cuts.
