@@ -267,6 +267,12 @@ def _reason(error: BaseException) -> str:
 # --- Inside a worker's process -------------------------------------------------
 
 
+def _run(making: Coroutine[Any, Any, _T]) -> _T:
+    """Run this on asyncio's own loop: with uvloop installed, Ray makes that the usual one."""
+    with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+        return runner.run(making)
+
+
 class Worker:
     """A worker's process on the cluster.
 
@@ -313,7 +319,7 @@ class Worker:
             **self._parts,
         )
         self._runner = Runner(job, lambda record: self._lines.append(record.to_line()))
-        self._doing = asyncio.ensure_future(asyncio.to_thread(asyncio.run, self._make()))
+        self._doing = asyncio.ensure_future(asyncio.to_thread(_run, self._make()))
 
     async def _make(self) -> dict[str, object]:
         """Make the load, in its own thread."""
