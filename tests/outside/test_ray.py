@@ -86,13 +86,12 @@ async def test_two_workers_make_the_same_load_as_two_processes(addresses, server
     assert totals(expected) == totals(records) == totals(again)
     assert [(0, 20), (1, 20)] == [(report.worker, report.requests) for report in reports]
     assert all(report.cpu > 0 and 0 < report.start_error < 5 for report in reports)
-    assert "kernel" in {record["source"] for record in records}
 
 
 async def test_a_worker_that_is_killed_is_reported_and_nothing_told_is_lost(addresses, server):
     server.profile = Profile(time_to_first_token=0.05, gap=0)
     plan = plan_for(server, load=Load(max_concurrency=2, num_prompts=40))
-    numbers = [[], []]
+    numbers, sources = [[], []], set()
     async with Cluster("auto", 2) as crew:
 
         def emit(line):
@@ -100,6 +99,7 @@ async def test_a_worker_that_is_killed_is_reported_and_nothing_told_is_lost(addr
             if record["worker"] == 1 and not numbers[1]:
                 os.kill(crew.pids[1], signal.SIGKILL)
             numbers[record["worker"]].append(record["number"])
+            sources.add(record["source"])
 
         reports = await crew.run(plan, emit, began_ns=time.perf_counter_ns(), stage=0)
     told = len(numbers[1])
@@ -109,6 +109,7 @@ async def test_a_worker_that_is_killed_is_reported_and_nothing_told_is_lost(addr
     assert 0 < told < 20
     assert [(20, False), (told, True)] == [(r.requests, r.lost) for r in reports]
     assert "worker process has died" in reports[1].error
+    assert "kernel" in sources  # whatever loop Ray has, a load's own is asyncio's
 
 
 async def test_stopping_keeps_what_came_until_then(addresses, server):
