@@ -4,13 +4,11 @@ In a real browser the page is opened by tests/outside/test_report_page.py.
 """
 
 import asyncio
-import contextlib
 import io
 import itertools
 import json
 import os
 import re
-import resource
 import signal
 import stat
 import sys
@@ -24,6 +22,7 @@ from chatstream.cli.exits import DONE, FAILED, USAGE
 from tests.bench.records import record
 from tests.conftest import DONE as END
 from tests.conftest import RawServer, chunk, response
+from tests.disk import room_for
 from tests.faults.acts import OUTPUT, UNTIL_CLOSED, child, frame
 
 BENCH = "import sys; from chatstream.cli import main; sys.exit(main())"
@@ -304,17 +303,6 @@ def test_it_does_if_asked(saved, tmp_path, capsys):
     for name in REPORTS:
         assert "an hour" == (tmp_path / name).read_text()
         assert "an hour" != (out / name).read_text("utf-8")
-
-
-@contextlib.contextmanager
-def room_for(size):
-    """Let no file grow beyond *size* bytes, for us and for processes that we start."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_report_that_finds_no_room_leaves_no_half_file(saved, tmp_path, capsys):

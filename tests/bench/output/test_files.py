@@ -2,7 +2,6 @@
 
 import errno
 import os
-import resource
 import signal
 import stat
 import subprocess
@@ -16,6 +15,7 @@ from chatstream.bench.output import files
 from chatstream.bench.output.files import OutputError, Outputs, RunningLog
 from chatstream.testing import FakeClock
 from tests.bench.runs import SimulatedRun
+from tests.disk import room_for
 
 AS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 
@@ -24,18 +24,6 @@ AS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
 def outputs(tmp_path):
     """A folder that isn't there yet."""
     return Outputs(tmp_path / "deep" / "out")
-
-
-@pytest.fixture
-def small_disk():
-    """Give a function after which no file gets larger than so many bytes."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-
-    def limit(size):
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-
-    yield limit
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def names(folder):
@@ -180,19 +168,17 @@ def test_a_private_file_is_its_owners(tmp_path, private, expected):
     assert expected == mode(path)
 
 
-def test_a_full_disk_leaves_nothing(tmp_path, small_disk):
+def test_a_full_disk_leaves_nothing(tmp_path):
     outputs = Outputs(tmp_path)
-    small_disk(1000)
-    with pytest.raises(OutputError, match=r"/a: File too large"):
+    with room_for(1000), pytest.raises(OutputError, match=r"/a: File too large"):
         outputs.write("a", "x" * 2000)
 
     assert [] == names(tmp_path)
 
 
-def test_a_full_disk_leaves_what_was_there(tmp_path, small_disk):
+def test_a_full_disk_leaves_what_was_there(tmp_path):
     (tmp_path / "a").write_text("old")
-    small_disk(1000)
-    with pytest.raises(OutputError):
+    with room_for(1000), pytest.raises(OutputError):
         Outputs(tmp_path, overwrite=True).write("a", "x" * 2000)
 
     assert "old" == (tmp_path / "a").read_text()
@@ -371,36 +357,32 @@ def test_a_private_log_is_its_owners_from_the_start(outputs, private, expected):
     assert (expected, expected) == (early, mode(outputs.folder / "log"))
 
 
-def test_a_full_disk_ends_no_line_twice(tmp_path, small_disk):
+def test_a_full_disk_ends_no_line_twice(tmp_path):
     """
     What was written when the disk was full isn't written again when there is room.
     """
     log = RunningLog(tmp_path / "log")
     log.add(b"a" * 1500)
-    small_disk(1000)
-    with pytest.raises(OutputError, match=r"log\.part: File too large"):
+    with room_for(1000), pytest.raises(OutputError, match=r"log\.part: File too large"):
         log.flush()
-    small_disk(10_000)
     log.add(b"b\n")
 
     assert b"a" * 1500 + b"b\n" == log.finish().read_bytes()
 
 
-def test_a_full_disk_doesnt_hide_why_a_run_failed(tmp_path, small_disk):
+def test_a_full_disk_doesnt_hide_why_a_run_failed(tmp_path):
     log = RunningLog(tmp_path / "log")
-    small_disk(1000)
-    with pytest.raises(ZeroDivisionError):
+    with room_for(1000), pytest.raises(ZeroDivisionError):
         broken_off(log, b"a" * 1500)
 
     assert 1000 == log.part.stat().st_size
     assert not log.path.exists()
 
 
-def test_a_full_disk_at_the_end_gives_no_name(tmp_path, small_disk):
+def test_a_full_disk_at_the_end_gives_no_name(tmp_path):
     log = RunningLog(tmp_path / "log")
     log.add(b"a" * 1500)
-    small_disk(1000)
-    with pytest.raises(OutputError), log:
+    with room_for(1000), pytest.raises(OutputError), log:
         pass
 
     assert ["log.part"] == names(tmp_path)
