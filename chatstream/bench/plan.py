@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 from collections.abc import Mapping
 from itertools import pairwise
@@ -176,9 +177,14 @@ def plan_described(plan: Plan) -> dict[str, Any]:
     document["params"] = {name: _shown(value) for name, value in plan.params.items()}
     document["extra_body"] = {name: _shown(value) for name, value in plan.extra_body.items()}
     for target in document["targets"]:
+        target["base_url"] = _USER.sub("", target["base_url"], count=1)
         for secret in ("api_key", "headers", "proxy"):
             del target[secret]
     return document
+
+
+_USER = re.compile(r"(?<=//)[^/?#]*@")
+"""The name and password in a URL."""
 
 
 def _shown(value: Any) -> Any:

@@ -115,6 +115,20 @@ def test_a_report_shows_neither_keys_nor_prompts(plan):
     assert "http://127.0.0.1:1/v1" in shown
 
 
+@pytest.mark.parametrize(
+    ("shown", "url"),
+    [
+        ("https://host:1/v1", f"https://user:{KEY}@host:1/v1"),
+        ("https://host/v1", f"https://a@b:{KEY}@host/v1"),
+        ("https://host/a@b", "https://host/a@b"),
+    ],
+)
+def test_a_url_is_shown_without_its_user(shown, url):
+    plan = attrs.evolve(PLANS[0], targets=(Target(base_url=url, model="m"),))
+
+    assert shown == plan_described(plan)["targets"][0]["base_url"]
+
+
 def test_neither_does_a_plan_itself():
     assert KEY not in repr(PLANS[0])
 
