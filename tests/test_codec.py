@@ -1052,6 +1052,7 @@ def test_extremes_are_read_or_refused_within_a_second(text):
     assert not isinstance(found, DecodeError) or len(str(found)) < 200
 
 
+@pytest.mark.thorough
 def test_a_million_keys_are_read_in_a_moment():
     """
     E23: they are unknown fields like any other.

@@ -1167,6 +1167,7 @@ def seconds(chunks):
         gc.enable()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_time_grows_as_the_stream_does(shape):
     """

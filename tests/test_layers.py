@@ -26,6 +26,9 @@ ROWS = [
     ["session"],
     ["observers"],
     ["chatstream"],  # the public names
+    ["schema", "relay"],
+    ["tools", "structured"],
+    ["bots"],
     ["testing"],
     ["bench"],
     ["cli"],

@@ -23,6 +23,7 @@ async def soaked(url, **options):
     return await soak.soak(url, seconds=0.5, share=1.0, seed=1, pace=0.02, **options)
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("impatient")
 async def test_every_fault_ends_as_it_should(url):
     outcome = await soaked(url, streams=150)

@@ -715,6 +715,7 @@ def test_an_event_without_an_end_stops_at_the_limit(read):
     assert limit < caught.value.size <= limit + len(read)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "line",
     [
@@ -775,6 +776,7 @@ def seconds(reads):
     return min(taken)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("size", [1, 64, None], ids=["bytewise", "by 64", "whole"])
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_time_grows_as_the_input_does(shape, size):

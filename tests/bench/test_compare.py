@@ -317,6 +317,7 @@ def independent(slower=1.0):
     return draw
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("draw", "matched"), [(drawn(), True), (independent(), False)])
 def test_the_gate_rarely_fails_what_didnt_change(draw, matched):
     """

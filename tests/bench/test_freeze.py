@@ -111,6 +111,7 @@ def load(frozen, request):
     return frozen[request.param]
 
 
+@pytest.mark.thorough
 def test_every_request_is_made_and_answered(load):
     """
     What is missing would be missing from the latencies.

@@ -283,6 +283,7 @@ def coverage(n, correlation, trials, *, shuffled=False):
     return hits / trials
 
 
+@pytest.mark.thorough
 def test_intervals_of_independent_requests_hold_as_often_as_they_say():
     """
     95 % of them; by chance between 91 and 99 % of 200.
@@ -293,6 +294,7 @@ def test_intervals_of_independent_requests_hold_as_often_as_they_say():
     assert 0.91 <= p90 <= 0.99
 
 
+@pytest.mark.thorough
 def test_blocks_hold_where_neighbours_are_alike():
     """
     A server that is slow for a while makes many requests slow. Drawn one by one (here:
@@ -453,6 +455,7 @@ def test_nothing_came_so_the_rate_is_0():
     assert rate(np.array([1.0]), None, 1.0, 1.0) is None
 
 
+@pytest.mark.thorough
 def test_a_rates_interval_holds_as_often_as_it_says():
     """
     Arrivals at random: the number in 20 s is a Poisson variable.

@@ -275,6 +275,7 @@ async def test_however_the_bytes_are_cut(faulty, wire, size):
 # --- W19 to W22: limits ---------------------------------------------------------------
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("begin", "block"),
     [
@@ -305,6 +306,7 @@ async def test_an_event_without_end(fails, faulty, wire, endless, bounded, begin
     assert LIMIT < error.size < 2 * LIMIT
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("lines", [b": ping\n", b": ping\n\n", b"x: y\n", b"xxxxxxxx\n", b"id: 1\n",
                                    b"event: x\n", b"retry: 1\n", b"\n"], ids=repr)  # fmt: skip
 async def test_lines_that_mean_nothing(fails, faulty, wire, bounded, lines):
@@ -559,6 +561,7 @@ async def test_compression_that_turns_bad(fails, faulty, wire):
     )
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("what", ["an event", "comments"])
 async def test_a_bomb(fails, faulty, wire, bounded, what):
     """

@@ -427,6 +427,7 @@ async def test_a_hook_that_comes_back(silent):
     ] == seen
 
 
+@pytest.mark.thorough
 def test_a_hook_that_blocks(raw_server_apart):
     """
     K7: its time is told, and is in no gap between the chunks, which come meanwhile.

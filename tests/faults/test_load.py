@@ -111,6 +111,7 @@ CROWD = """
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("limit", [0, 100])
 async def test_more_streams_than_descriptors(limit):
     """
@@ -275,6 +276,7 @@ SERVICE = """
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("way", ["closed", "dropped"])
 async def test_a_service_that_shuts_down(way):
     """

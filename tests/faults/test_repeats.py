@@ -54,6 +54,7 @@ class Racing:
             connection.writer.close()
 
 
+@pytest.mark.thorough
 async def test_a_connection_that_is_closed_as_it_is_used_again(faulty, wire):
     """
     W37: the next attempt follows at once, and the report tells of both.
@@ -140,6 +141,7 @@ async def broken(faulty, wire):
     return broken
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["reset", "stall", "malformed", "refused"])
 async def test_a_fault_repeated(broken, name):
     """

@@ -95,6 +95,7 @@ EXPECTED = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", ["asyncio", "pure", "eager", "uvloop", "optimised", "debug"])
 async def test_results_are_the_same(kind, outside):
     """

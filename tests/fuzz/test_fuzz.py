@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from chatstream import FirstTokenTimeoutError, InterruptedStreamError
 from tests.fuzz import claims, codec, sse, streams
 
+pytestmark = pytest.mark.thorough
+
 SEEDS = sorted(Path(__file__).parents[1].joinpath("streams").glob("*.sse"))
 RESET = InterruptedStreamError(0, "connection reset")
 ways = st.sampled_from(["events", "text", "deltas"])
