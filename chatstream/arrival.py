@@ -43,6 +43,11 @@ FULL_READ = READ_BYTES
 FEW_UNREAD = 1024
 """While so few bytes are unread, aiohttp hasn't stopped reading."""
 
+MUCH_UNREAD = 65536
+"""Well before so many are unread that aiohttp stops, they must be taken."""
+
+_DONE = b"[DONE]"
+
 
 class Read(NamedTuple):
     """Bytes of the body that came together.
@@ -99,6 +104,12 @@ class Arrivals(Arriving, Protocol):
     def complete(self, marks: ConnectionMarks) -> None:
         """Fill in what the socket knows better than aiohttp's tracing."""
 
+    def linger(self, seconds: float) -> Awaitable[None] | None:
+        """Return the wait while bytes gather, for *seconds* at most, ``None`` if it's over.
+
+        It ends early with the body, and where more unread would stop the reading.
+        """
+
     def detach(self) -> None:
         """Take the stamping off the connection; who waits need wait no longer."""
 
@@ -117,6 +128,7 @@ class Tap(asyncio.Protocol):
         "_detached",
         "_early",
         "_inner",
+        "_lingering",
         "_passed_bytes",
         "_paused_at",
         "_rest",
@@ -148,6 +160,7 @@ class Tap(asyncio.Protocol):
         self._taken = 0
         self._rest = b""  # what was still unread when the connection broke
         self._waiter: asyncio.Future[None] | None = None
+        self._lingering = False
         self._detached = False
         self._early: list[tuple[int, bytes, bool]] = []
         self._socket = stamped_socket_of(transport)
@@ -240,11 +253,16 @@ class Tap(asyncio.Protocol):
             if paused and self._paused_at is None:
                 self._paused_at = self._clock()
             waiter = self._waiter
-            if waiter is not None:  # as _wake() does
+            if waiter is not None and not (
+                self._lingering
+                and total - self._taken < MUCH_UNREAD
+                and _DONE not in data
+                and not _over(content)
+            ):  # as _wake() does
                 self._waiter = None
                 if not waiter.done():
                     waiter.set_result(None)
-        elif content.is_eof() or content.exception() is not None:
+        elif _over(content):
             self._wake()
 
     def _wake(self) -> None:
@@ -259,7 +277,7 @@ class Tap(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Pass it on, and see to it that whoever waits for the body hears of it."""
         content = self._content
-        if content is not None and not content.is_eof() and content.exception() is None:
+        if content is not None and not _over(content):
             # Once it has an error, aiohttp's reader drops what nobody has read yet. Its
             # parser, where it was paused, goes on with what it kept as that is read;
             # compressed, that may be a bomb.
@@ -274,7 +292,7 @@ class Tap(asyncio.Protocol):
         self._inner.connection_lost(exc)
         # aiohttp 3.14 closes the connection at a chunk that is none, but never
         # says so to who reads the body.
-        if content is not None and not content.is_eof() and content.exception() is None:
+        if content is not None and not _over(content):
             content.set_exception(
                 aiohttp.ClientConnectionError("Connection closed")
                 if closed_here
@@ -318,16 +336,31 @@ class Tap(asyncio.Protocol):
         content = self._content
         assert content is not None  # noqa: S101 the headers were read
         self._wake()  # of two who wait, the first has nothing to wait for any more
-        if (
-            content.total_bytes > self._taken
-            or self._detached
-            or content.is_eof()
-            or content.exception() is not None
-        ):
+        if content.total_bytes > self._taken or self._detached or _over(content):
             return None
         waiter: asyncio.Future[None] = asyncio.Future()
         self._waiter = waiter
         return waiter
+
+    def linger(self, seconds: float) -> Awaitable[None] | None:
+        """Return the wait while bytes gather, see :class:`Arrivals`."""
+        content = self._content
+        assert content is not None  # noqa: S101 the headers were read
+        unread = content.total_bytes - self._taken
+        if self._detached or _over(content) or unread >= MUCH_UNREAD:
+            return None
+        return self._linger(seconds)
+
+    async def _linger(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        self._waiter = waiter = loop.create_future()
+        self._lingering = True
+        timer = loop.call_later(seconds, self._wake)
+        try:
+            await waiter
+        finally:
+            timer.cancel()
+            self._lingering = False
 
     def take(self) -> list[Read]:
         """Return what has come since, see :class:`Arrivals`."""
@@ -406,6 +439,9 @@ class Untapped:
         else:
             self._reads = [Read(data, self._clock(), merged=True)] if data else []
 
+    def linger(self, seconds: float) -> None:
+        """Don't: who has no stamps must look at once."""
+
     def take(self) -> list[Read]:
         """Return what was waited for, see :class:`Arrivals`."""
         if self._failure is not None:
@@ -415,6 +451,11 @@ class Untapped:
 
     def detach(self) -> None:
         """Nothing is attached."""
+
+
+def _over(content: aiohttp.StreamReader) -> bool:
+    """Whether no more bytes will come."""
+    return content.is_eof() or content.exception() is not None
 
 
 def _goes_on(data: bytes, content: aiohttp.StreamReader) -> bool:

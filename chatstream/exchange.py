@@ -322,6 +322,10 @@ class HTTPBody:
         """Return what to wait for before :meth:`take`, ``None`` if nothing."""
         return self._arrivals.wait()
 
+    def linger(self, seconds: float) -> Awaitable[None] | None:
+        """Return the wait while bytes gather, ``None`` if they are to be taken at once."""
+        return self._arrivals.linger(seconds)
+
     async def document(self) -> bytes:
         """Return the start of a body that is no stream, however it ends."""
         data = bytearray()

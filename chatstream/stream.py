@@ -80,6 +80,9 @@ class Body(Protocol):
     def wait(self) -> Awaitable[None] | None:
         """Return what to wait for before :meth:`take`, ``None`` if nothing."""
 
+    def linger(self, seconds: float) -> Awaitable[None] | None:
+        """Return the wait while bytes gather, ``None`` if they are to be taken at once."""
+
     def take(self) -> list[Read]:
         """Return what has come since; an empty list is the end. Raises ``ChatStreamError``."""
 
@@ -152,6 +155,7 @@ class ChatStream:
         "_typed",
         "_verdict",
         "_watchdog",
+        "patience",
     )
 
     def __init__(
@@ -176,6 +180,13 @@ class ChatStream:
         self._max_response_size = max_response_size
         self._clock = clock
         self._preparation_ns = preparation_ns
+        self.patience = 0.0
+        """Seconds that what comes after the first token may lie before it is taken.
+
+        For a caller who needs its arrivals, and not at once: to wake up for each
+        chunk costs more than to read it. Where nothing tells arrivals, and for the
+        end of the stream, nobody waits.
+        """
 
         self._id = next(_stream_ids)
         self._marks = Marks(created_ns=0, scheduled_ns=scheduled_ns)
@@ -686,6 +697,10 @@ class ChatStream:
         """Wait for bytes and push them to the reader."""
         body, reader, watchdog = self._body, self._reader, self._watchdog
         assert body is not None  # noqa: S101 an attempt was opened
+        if self.patience and not self._holding:
+            gathering = body.linger(self.patience)
+            if gathering is not None:
+                await gathering
         watchdog.last_token_ns = self._marks.newest_token_ns
         watchdog.waiting = True
         try:

@@ -1,6 +1,7 @@
 """Arrivals: what a stamp says is when the bytes came, not when somebody looked."""
 
 import asyncio
+import contextlib
 import itertools
 import statistics
 import threading
@@ -11,9 +12,16 @@ import aiohttp
 import pytest
 from aiohttp.http_exceptions import HttpProcessingError
 
-from chatstream import ChatSession, InterruptedStreamError, RetryPolicy, stamping_session_options
+from chatstream import (
+    ChatSession,
+    InterruptedStreamError,
+    RetryPolicy,
+    Timeouts,
+    TotalTimeoutError,
+    stamping_session_options,
+)
 from chatstream import arrival as module
-from chatstream.arrival import FEW_UNREAD, Read, Tap, arrivals_of, read
+from chatstream.arrival import FEW_UNREAD, MUCH_UNREAD, Read, Tap, arrivals_of, read
 from chatstream.report import ArrivalSource
 from chatstream.testing import Profile, SimulatedServer
 
@@ -119,6 +127,63 @@ async def test_a_slow_caller_moves_no_stamp(raw_server, wire, source):
     assert 1 == raw.connections
     assert 0 == stream.report.paused
     assert stream.report.client_lag.max * 1e9 >= events[-1].arrived_ns - events[1].arrived_ns
+
+
+async def test_a_patient_caller_wakes_up_once_and_no_stamp_moves(raw_server, wire, source):
+    """
+    What came lies where it is until the end, which nobody waits for.
+    """
+    answer = Interleaved(wire)
+    raw = await raw_server(answer)
+    async with ChatSession(raw.base_url, retry=ONCE) as session:
+        stream, woken, events = session.stream(ASK), 0, []
+        stream.patience = 60
+        async with stream:
+            async for event in stream:
+                if event.content:
+                    woken += len(answer.sent) > len(events) + 1 or not events
+                    events.append(event)
+
+    answer.check(events)
+    assert stream.report.client_lag.max * 1e9 >= events[-1].arrived_ns - events[1].arrived_ns
+    assert 7 == woken  # all but the last were taken when more had been sent
+
+
+@pytest.mark.parametrize("way", ["cancelled", "closed", "out of time"])
+async def test_patience_ends_with_the_stream(raw_server, wire, source, way):
+    async def answer(connection):
+        await connection.request()
+        await connection.send(wire.STREAM_HEAD + wire.http_chunk(wire.chunk("1")))
+        await connection.gone()
+
+    raw = await raw_server(answer)
+    total = 0.05 if way == "out of time" else None
+    async with ChatSession(raw.base_url, retry=ONCE, timeouts=Timeouts(total=total)) as session:
+        stream = session.stream(ASK)
+        stream.patience = 60
+        taken = asyncio.Event()
+        reading = asyncio.create_task(collected(stream, taken))
+        await taken.wait()
+        await turns()
+        if way == "cancelled":
+            reading.cancel()
+        elif way == "closed":
+            await stream.aclose()
+        await asyncio.wait({reading}, timeout=20)
+
+    assert reading.done()
+    assert {"cancelled": "cancelled", "closed": "closed", "out of time": "timeout"}[way] == (
+        stream.report.verdict
+    )
+    assert "1" == stream.completion.text
+
+
+async def collected(stream, taken):
+    """Read a stream to its end; a clock may run out."""
+    with contextlib.suppress(TotalTimeoutError):
+        async with stream:
+            async for _ in stream:
+                taken.set()
 
 
 async def test_a_slow_caller_moves_no_stamp_under_tls(
@@ -437,6 +502,68 @@ async def test_reads_that_waited_are_cut_where_they_ended(fake):
     assert fake.tap.wait() is not None
     fake.tap.data_received(b"gh")
     assert [Read(b"gh", 5)] == fake.tap.take()
+
+
+async def lingering(fake, seconds=60):
+    """Begin to linger over a body that has begun."""
+    fake.tap.data_received(b"{}")
+    fake.tap.body_is(fake.content)
+    waiting = asyncio.ensure_future(fake.tap.linger(seconds))
+    await turns(2)
+    return waiting
+
+
+async def test_bytes_gather(fake):
+    waiting = await lingering(fake)
+    for _ in range(3):
+        fake.tap.data_received(b"data: 1\n\n")
+        await turns(2)
+    gathering = not waiting.done()
+    waiting.cancel()
+    await turns(2)
+    fake.tap.data_received(b"data: 2\n\n")
+
+    assert gathering
+    assert [2, 3, 4, 5] == [read.arrived_ns for read in fake.tap.take()]
+
+
+@pytest.mark.parametrize("end", ["done", "much", "eof", "eof later", "error", "lost", "detached"])
+async def test_bytes_gather_until(fake, end):
+    """
+    Whoever lingers must not be late for the end, nor let the buffer run full.
+    """
+    waiting = await lingering(fake)
+    match end:
+        case "done":
+            fake.tap.data_received(b"data: [DONE]\n\n")
+        case "much":
+            fake.tap.data_received(bytes(MUCH_UNREAD))
+        case "eof":
+            fake.content.over = True
+            fake.tap.data_received(b"data: 1\n\n")
+        case "eof later":
+            fake.tap.data_received(b"data: 1\n\n")
+            fake.content.over = True
+            fake.tap.data_received(b"{}")
+        case "error":
+            fake.content.error = HttpProcessingError()
+            fake.tap.data_received(b"data: 1\n\n")
+        case "lost":
+            fake.tap.connection_lost(None)
+        case "detached":
+            fake.tap.detach()
+    await turns(2)
+
+    assert waiting.done()
+    if end != "done":
+        assert fake.tap.linger(60) is None
+
+
+async def test_bytes_gather_for_so_long(fake):
+    waiting = await lingering(fake, 0)
+    await waiting
+
+    assert fake.tap.wait() is not None
 
 
 def test_a_read_without_body_bytes_leaves_no_mark(fake):

@@ -80,7 +80,6 @@ class Log:
     reasoning_tokens: Floats
     source: Texts
     paused: Floats
-    lag: Floats
     text: Texts = field(repr=False)
     """The first choice's text, ``None`` where it wasn't kept."""
 
@@ -171,7 +170,6 @@ _FLOATS = {
     "reasoning_tokens": np.nan,
     "reused": np.nan,
     "paused": 0.0,
-    "lag": np.nan,
 }
 _NUMBERS = {**_INTS, **_FLAGS, **{f"{name}_ns": np.nan for name in _MOMENTS}, **_FLOATS}
 """The numbers of a line, and what each is where it is left out."""

@@ -101,8 +101,6 @@ class RequestRecord:
     """Who told the arrivals: ``kernel``, ``transport`` or ``reader``."""
     paused: float = 0.0
     """Seconds in which reading had stopped because we were slow."""
-    lag: float | None = None
-    """Seconds from an event's arrival until we had it; the 99th percentile."""
     text: str | None = None
     """The first choice's text, if the plan keeps it."""
 

@@ -27,12 +27,16 @@ from chatstream.bench.schedule import arrivals_of, numbers_of, slots_of
 from chatstream.bench.watch import Watch
 from chatstream.bench.workload import Turn
 from chatstream.completion import ChatCompletion, Verdict
-from chatstream.marks import NS, percentile
+from chatstream.marks import NS
 from chatstream.phases import Gate, let_out
 
 Emit = Callable[[RequestRecord], None]
 
 _MOST_NS = 2**62
+
+PATIENCE = 0.25
+"""Seconds that events may lie before they are looked at: nobody waits for them here, and
+to wake up for each takes a third of what a load costs."""
 
 T = TypeVar("T")
 
@@ -268,6 +272,7 @@ class _Asker:
             validate=False,  # check() did
             scheduled_ns=due_ns,
         )
+        stream.patience = PATIENCE
         try:
             async with stream:
                 await self._listen(stream, record)
@@ -337,8 +342,6 @@ class _Asker:
         record.reasoning_tokens = report.reasoning_tokens
         record.source = None if report.source is None else report.source.value
         record.paused = report.paused
-        if marks.handed_lag_ns:
-            record.lag = (percentile(marks.handed_lag_ns, 0.99) or 0) / NS
         if self._job.plan.keep_text:
             record.text = stream.completion.text
 

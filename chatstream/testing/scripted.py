@@ -48,6 +48,9 @@ class ScriptedBody:
         """Return what moves the clock to the next read."""
         return self._next()
 
+    def linger(self, seconds: float) -> None:
+        """Don't: a script's clock moves with its reads."""
+
     def take(self) -> list[Read]:
         """Return what was waited for, or raise it; an empty list is the end."""
         if self._error is not None:

@@ -198,7 +198,7 @@ def test_a_file_gives_what_was_written(tmp_path):
         acquired_ns=3, gate_passed_ns=4, sent_ns=5, headers_ns=6, first_byte_ns=7,
         first_chunk_ns=8, end_ns=9, reused=True, verdict="timeout", error="IdleTimeoutError",
         detail="no token within 3 s", status=200, attempts=2, prompt_tokens=11,
-        completion_tokens=12, reasoning_tokens=13, source="kernel", paused=0.5, lag=0.25, text="é",
+        completion_tokens=12, reasoning_tokens=13, source="kernel", paused=0.5, text="é",
     )]  # fmt: skip
     path.write_bytes(b"".join(each.to_line() for each in records))
 
@@ -207,7 +207,7 @@ def test_a_file_gives_what_was_written(tmp_path):
         name: getattr(found, name)[0]
         for name in ("turn", "target", "stage", "worker", "warmup", "reused", "verdict", "error",
                      "detail", "status", "attempts", "prompt_tokens", "completion_tokens",
-                     "reasoning_tokens", "source", "paused", "lag", "text")
+                     "reasoning_tokens", "source", "paused", "text")
     }  # fmt: skip
     moments = [
         getattr(found, name)[0]
@@ -219,7 +219,7 @@ def test_a_file_gives_what_was_written(tmp_path):
         "turn": 1, "target": 2, "stage": 3, "worker": 4, "warmup": True, "reused": 1,
         "verdict": "timeout", "error": "IdleTimeoutError", "detail": "no token within 3 s",
         "status": 200, "attempts": 2, "prompt_tokens": 11, "completion_tokens": 12,
-        "reasoning_tokens": 13, "source": "kernel", "paused": 0.5, "lag": 0.25, "text": "é",
+        "reasoning_tokens": 13, "source": "kernel", "paused": 0.5, "text": "é",
     } == first  # fmt: skip
     assert [place / 1e9 for place in range(1, 10)] == moments
     assert [5, 0] == found.number.tolist()

@@ -147,7 +147,6 @@ async def test_a_record_tells_what_came(server):
     assert record.request_id.startswith("req_")
     assert record.source in {"kernel", "transport"}
     assert record.text is None
-    assert record.lag >= 0
 
 
 async def test_text_is_kept_only_if_asked_for(server):
