@@ -211,7 +211,7 @@ class Run:
                 lines.append(line)
 
             reports = await self._load(load, len(loads), keep, began_ns)
-            workers = [*map(WorkerReport.and_then, workers, reports)] if workers else reports
+            workers += [attrs.evolve(report, stage=len(loads)) for report in reports]
             loads.append(load)
             facts = self._facts(loads, place={"interrupted": self._stopped})
             stages.append(staged(Log.of_lines(lines), facts, len(stages)))

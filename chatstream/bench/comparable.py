@@ -10,6 +10,7 @@ from attrs import frozen
 
 from chatstream.bench.log import Ints, Log
 from chatstream.bench.saved import SavedRun
+from chatstream.bench.summary import lost_workers
 from chatstream.errors import one_line
 
 ASKED = ("seed", "workload", "params", "extra_body")
@@ -75,9 +76,9 @@ def _doubts_about(name: str, run: SavedRun) -> Iterator[str]:
         yield one_line(f"{name}'s client was {client['verdict']}: {reasons}")
     if run.summary["interrupted"]:
         yield f"{name} was interrupted"
-    lost = sum(bool(worker["lost"]) for worker in run.summary["workers"])
+    lost, workers = lost_workers(run.summary)
     if lost:
-        yield f"{name} lost {lost} of its {len(run.summary['workers'])} workers"
+        yield f"{name} lost {lost} of its {workers} workers"
 
 
 def differences(a: SavedRun, b: SavedRun) -> list[str]:

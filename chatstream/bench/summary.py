@@ -93,6 +93,13 @@ PLACE = (
 )
 
 
+def lost_workers(summary: Mapping[str, Any]) -> tuple[int, int]:
+    """Return how many workers got lost in any load, and how many there were."""
+    workers = summary["workers"]
+    lost = {worker["worker"] for worker in workers if worker["lost"]}
+    return len(lost), len({worker["worker"] for worker in workers})
+
+
 def summarised(
     log: Log, facts: Facts, stages: Sequence[Mapping[str, Any]] | None = None
 ) -> dict[str, Any]:
@@ -120,7 +127,12 @@ def summarised(
         **{name: facts.place.get(name) for name in PLACE},
         "plan": facts.plan,
         **whole,
-        "client": judged(counted, facts.load(shown), facts.workers, facts.calibration),
+        "client": judged(
+            counted,
+            facts.load(shown),
+            [report for report in facts.workers if report.stage == shown],
+            facts.calibration,
+        ),
         "truth": errors_of(counted),
         "server": facts.server,
         "targets": [

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 import orjson
-from attrs import define, evolve
+from attrs import define
 
 from chatstream.bench.plan import Plan, plan_from_json, plan_to_json
 from chatstream.bench.runner import Job, Runner
@@ -46,9 +46,11 @@ class CrewError(StartError):
 
 @define(kw_only=True)
 class WorkerReport:
-    """What became of one worker's part."""
+    """What became of one worker's part of a load."""
 
     worker: int
+    stage: int = 0
+    """The load's place in a sweep."""
     host: str = ""
     requests: int = 0
     lost: bool = False
@@ -59,23 +61,6 @@ class WorkerReport:
     loop_lag: dict[str, Any] | None = None
     start_error: float | None = None
     """Seconds by which its moments may be late on the run's clock, if its own is another."""
-
-    def and_then(self, other: WorkerReport) -> WorkerReport:
-        """Return what became of it in two loads: of its figures the worse."""
-        lags = [lag for lag in (self.loop_lag, other.loop_lag) if lag is not None]
-        return evolve(
-            other,
-            requests=self.requests + other.requests,
-            lost=self.lost or other.lost,
-            error=self.error or other.error,
-            cpu=_more(self.cpu, other.cpu),
-            loop_lag=max(lags, key=lambda lag: lag["p99"] or 0.0, default=None),
-            start_error=_more(self.start_error, other.start_error),
-        )
-
-
-def _more(*values: float | None) -> float | None:
-    return max((value for value in values if value is not None), default=None)
 
 
 class Crew(Protocol):

@@ -13,6 +13,8 @@ from chatstream.cli.exits import CLOSED_PIPE, FAILED, INTERRUPTED, complain
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line (default: this process's) and return its exit status."""
     _prepare_streams()
+    # Else numpy starts threads for products of matrices, which no command has.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         try:
             from chatstream.cli.app import run  # noqa: PLC0415 needs the extra

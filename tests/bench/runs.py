@@ -162,7 +162,17 @@ def summary_of(log, **changes):
         loads=tuple(loads),
         goals=goals,
         over="max_concurrency" if len(stages) > 1 else None,
-        workers=[WorkerReport(worker=0, host="here", requests=len(log), cpu=0.41, loop_lag=lag)],
+        workers=[
+            WorkerReport(
+                worker=0,
+                stage=stage,
+                host="here",
+                requests=int((log.stage == stage).sum()),
+                cpu=0.41,
+                loop_lag=lag,
+            )
+            for stage in range(len(loads))
+        ],
         calibration={"streams": 12, "requests": 48, "coalesced_share": 0, "cpu": 0.2, **errors},
         place={
             "chatstream": "0.1.0",

@@ -139,6 +139,7 @@ SUMMARY = {
     "workers": Each(
         {
             "worker": int,
+            "stage": int,
             "host": str,
             "requests": int,
             "lost": bool,

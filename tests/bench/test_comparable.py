@@ -168,7 +168,10 @@ def test_other_models_are_told_unless_they_are_what_is_compared(tmp_path):
             {"client": {"verdict": "limiting", "reasons": ["a core", "all \x1b[2J of it"]}},
         ),
         (" was interrupted", {"interrupted": True}),
-        (" lost 1 of its 2 workers", {"workers": [{"lost": True}, {"lost": False}]}),
+        (
+            " lost 1 of its 2 workers",
+            {"workers": [{"worker": 0, "lost": True}, {"worker": 1, "lost": False}]},
+        ),
     ],
 )
 def test_what_went_wrong_in_a_run_is_told_of_that_run(expected, change):

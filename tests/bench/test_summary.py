@@ -9,7 +9,7 @@ from chatstream.bench.log import Log
 from chatstream.bench.metrics import series
 from chatstream.bench.plan import Goals, Load, load_to_json
 from chatstream.bench.stats import figure
-from chatstream.bench.summary import SCHEMA, Facts, staged, summarised
+from chatstream.bench.summary import SCHEMA, Facts, lost_workers, staged, summarised
 from chatstream.bench.sweep import knee
 from chatstream.bench.windows import stalls
 from chatstream.bench.workers import WorkerReport
@@ -374,6 +374,25 @@ def test_a_sweep_that_was_stopped_before_it_began_has_no_stage():
 
 
 # --- Workers and the client ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(("goal", "shown"), [(0.9, 1), (0.001, 2)])
+def test_the_client_is_judged_by_the_load_that_is_shown(sweep, goal, shown):
+    """
+    A sweep goes on until the client is at its end; the best load came before that.
+    """
+    workers = [
+        WorkerReport(worker=0, stage=stage, cpu=cpu, lost=stage == 2)
+        for stage, cpu in enumerate((0.2, 0.5, 0.99))
+    ]
+    goals = Goals(duration=goal, attainment=0.95)
+    facts = Facts(loads=LOADS, over="max_concurrency", goals=goals, workers=workers)
+    summary = summarised(sweep, facts)
+
+    assert shown == summary["shown"]
+    assert workers[shown].cpu == summary["client"]["cpu"]
+    assert workers[shown].lost == ("1 of 1 workers were lost" in summary["client"]["reasons"])
+    assert (1, 1) == lost_workers(summary)
 
 
 def test_workers_and_the_clients_verdict_are_told():

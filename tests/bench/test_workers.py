@@ -9,7 +9,7 @@ from attrs import evolve
 
 from chatstream import RequestError
 from chatstream.bench.plan import Load
-from chatstream.bench.workers import LEAD, Here, Processes, WorkerReport
+from chatstream.bench.workers import LEAD, Here, Processes
 from chatstream.bench.workload import Conversation, Prompts, Turn
 from chatstream.testing import Profile
 from tests.bench.test_runner import plan_for
@@ -110,15 +110,6 @@ async def test_a_worker_that_cant_start_says_why(monkeypatch):
     with pytest.raises(RuntimeError, match="worker 0 didn't start: exit status 1"):
         async with Processes(1):
             pass
-
-
-def test_of_two_loads_a_worker_reports_the_worse():
-    first = WorkerReport(worker=0, requests=2, cpu=0.5, loop_lag={"p99": 0.1}, lost=True, error="x")
-    second = WorkerReport(worker=0, requests=3, cpu=0.2, loop_lag={"p99": 0.2})
-    both = first.and_then(second)
-
-    assert (5, 0.5, {"p99": 0.2}) == (both.requests, both.cpu, both.loop_lag)
-    assert (True, "x") == (both.lost, both.error)
 
 
 async def test_a_large_plan_is_read_before_the_load_begins(server):

@@ -20,6 +20,7 @@ from chatstream.bench.output.rows import (
     outcome,
     percent,
 )
+from chatstream.bench.summary import lost_workers
 from chatstream.completion import Verdict
 from chatstream.errors import one_line
 
@@ -91,9 +92,8 @@ def _findings(summary: Mapping[str, Any]) -> Iterator[str]:
     yield _client(summary["client"])
     if summary["interrupted"]:
         yield "**The run was interrupted**: these are the figures up to then."
-    lost = sum(worker["lost"] for worker in summary["workers"])
+    lost, workers = lost_workers(summary)
     if lost:
-        workers = len(summary["workers"])
         yield f"**{lost} of {workers} workers got lost**: what they had to do was never made."
     stalls = summary["stalls"]
     if stalls:

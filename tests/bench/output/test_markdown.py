@@ -97,7 +97,7 @@ def test_a_calibration_that_measured_nothing_is_none(a_summary):
     [
         ({"interrupted": True}, "- **The run was interrupted**"),
         (
-            {"workers": [{"lost": True}, {"lost": False}]},
+            {"workers": [{"worker": 0, "lost": True}, {"worker": 1, "lost": False}]},
             "- **1 of 2 workers got lost**",
         ),
         (

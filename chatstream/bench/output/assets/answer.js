@@ -326,11 +326,12 @@ function interruptedFinding() {
 }
 
 function workersFinding() {
-  const lost = SUMMARY.workers.filter((worker) => worker.lost);
+  const all = new Set(SUMMARY.workers.map(({ worker }) => worker));
+  const lost = new Set(SUMMARY.workers.filter(({ lost }) => lost).map(({ worker }) => worker));
   return (
-    lost.length > 0 && [
+    lost.size > 0 && [
       "bad",
-      `${plural(lost.length, "worker")} of ${whole(SUMMARY.workers.length)} got lost.`,
+      `${plural(lost.size, "worker")} of ${whole(all.size)} got lost.`,
       "What they were to do counts as never made.",
     ]
   );

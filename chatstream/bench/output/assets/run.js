@@ -125,13 +125,14 @@ function wide(title, ...inside) {
 }
 
 function workersPanel() {
-  if (SUMMARY.workers.length === 0) return null;
+  const workers = SUMMARY.workers.filter((worker) => worker.stage === SUMMARY.shown);
+  if (workers.length === 0) return null;
   return panel(
     "Workers",
     table({
       caption: "Who made the requests",
       head: ["worker", "host", "requests", "outcome"],
-      rows: SUMMARY.workers.map((worker) => [
+      rows: workers.map((worker) => [
         String(worker.worker),
         foreign(worker.host ?? ""),
         whole(worker.requests),
