@@ -54,6 +54,7 @@ class Log:
 
     number: Ints
     turn: Ints
+    turns_left: Ints
     target: Ints
     stage: Ints
     worker: Ints
@@ -150,7 +151,15 @@ class Log:
 
 
 _REQUIRED = frozenset({"number", "scheduled_ns", "created_ns", "end_ns", "verdict"})
-_INTS = {"number": 0, "turn": 0, "target": 0, "stage": 0, "worker": 0, "attempts": 1}
+_INTS = {
+    "number": 0,
+    "turn": 0,
+    "turns_left": 0,
+    "target": 0,
+    "stage": 0,
+    "worker": 0,
+    "attempts": 1,
+}
 _FLAGS = {"warmup": 0}
 _MOMENTS = (
     "scheduled",
@@ -176,7 +185,7 @@ _NUMBERS = {**_INTS, **_FLAGS, **{f"{name}_ns": np.nan for name in _MOMENTS}, **
 _TEXTS = {"verdict": "", "error": "", "detail": "", "source": "", "text": None}
 _PER_REQUEST = (*_INTS, *_FLAGS, *_MOMENTS, *_FLOATS, *_TEXTS)
 
-_PLACES = ("turn", "target", "stage", "worker")
+_PLACES = ("turn", "turns_left", "target", "stage", "worker")
 _MOST_PLACES = 100_000
 """So large are these at most; there is something for each of them."""
 _VERDICTS = frozenset(verdict.value for verdict in Verdict)

@@ -48,6 +48,8 @@ class RequestRecord:
     """Its place in the plan; the same plan asks the same under the same number."""
     turn: int = 0
     """Its place in the conversation *number*."""
+    turns_left: int = 0
+    """Turns of its conversation that weren't made, because this one failed."""
     target: int = 0
     stage: int = 0
     """Its load's place in a sweep."""
@@ -105,17 +107,21 @@ class RequestRecord:
     """The first choice's text, if the plan keeps it."""
 
     def to_line(self) -> bytes:
-        """Return it as a line of JSON; what is ``None`` or empty is left out, as is no warm-up."""
+        """Return it as a line of JSON; what is ``None`` or empty is left out.
+
+        So is what it seldom has, where it hasn't: a warm-up, turns left.
+        """
         line: dict[str, Any] = {"v": VERSION}
         for name in _NAMES:
             value = getattr(self, name)
             if isinstance(value, array):
                 value = value.tolist()
-            if value is not None and value not in ("", []) and (value or name != "warmup"):
+            if value is not None and value not in ("", []) and (value or name not in _SELDOM):
                 line[name] = value
         return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
 
 
+_SELDOM = ("warmup", "turns_left")
 _NAMES = tuple(each.name for each in fields(RequestRecord))
 
 

@@ -238,6 +238,7 @@ class _Asker:
             record = RequestRecord(
                 number=number,
                 turn=place,
+                turns_left=len(turns) - place - 1,
                 target=self._place,
                 stage=self._job.stage,
                 worker=self._job.worker,
@@ -250,11 +251,7 @@ class _Asker:
             body = _body(plan, self._target, turn, history)
             completion = await self._ask(record, body, due_ns)
             due_ns = self._job.zero_ns + record.end_ns
-            if (
-                place + 1 == len(turns)
-                or not Verdict(record.verdict).good
-                or not completion.choices
-            ):
+            if record.turns_left or place + 1 == len(turns):
                 break
             history.append(completion.choices[0].message)
         return due_ns
@@ -334,6 +331,8 @@ class _Asker:
             record.first_byte_ns = moment(connection.first_byte_ns)
             record.reused = connection.reused
         record.verdict = report.verdict.value
+        if record.turns_left and report.verdict.good and stream.completion.choices:
+            record.turns_left = 0
         record.status = report.status
         record.attempts = len(report.attempts)
         record.request_id = report.request_id

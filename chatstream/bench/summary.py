@@ -174,9 +174,10 @@ def _part(log: Log, facts: Facts, stage: int, targets: int = 1) -> dict[str, Any
     load = facts.load(stage)
     wanted = None if load is None else planned(load, facts.seed)
     outcomes = Counter(counted.verdict.tolist())
+    outcomes[NOT_ATTEMPTED] = int(np.sum(counted.turns_left))
     if load is not None and wanted is not None:
         begun = int(np.sum(counted.turn == 0))
-        outcomes[NOT_ATTEMPTED] = max(0, (wanted - load.warmup) * targets - begun)
+        outcomes[NOT_ATTEMPTED] += max(0, (wanted - load.warmup) * targets - begun)
     missing = 0 if facts.was_stopped(stage) else outcomes[NOT_ATTEMPTED]
     return {
         "requests": {

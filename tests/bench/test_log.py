@@ -44,7 +44,9 @@ def test_a_moment_and_an_arrival_of_one_event_are_equal():
 
 
 def test_what_a_line_left_out_has_its_usual_value():
-    left_out = dict.fromkeys(("turn", "target", "stage", "worker", "attempts", "paused"), ...)
+    left_out = dict.fromkeys(
+        ("turn", "turns_left", "target", "stage", "worker", "attempts", "paused"), ...
+    )
     found = Log.of_lines([line_of(**left_out)])
 
     assert [0, 0, 0, 0] == [*found.turn, *found.target, *found.stage, *found.worker]
@@ -194,20 +196,22 @@ def test_streams_that_ended_by_themselves_are_good(expected, verdict):
 def test_a_file_gives_what_was_written(tmp_path):
     path = tmp_path / "requests.jsonl"
     records = [record(0.2, 0.3, created=0.1), RequestRecord(
-        number=5, turn=1, target=2, stage=3, worker=4, warmup=True, scheduled_ns=1, created_ns=2,
-        acquired_ns=3, gate_passed_ns=4, sent_ns=5, headers_ns=6, first_byte_ns=7,
-        first_chunk_ns=8, end_ns=9, reused=True, verdict="timeout", error="IdleTimeoutError",
-        detail="no token within 3 s", status=200, attempts=2, prompt_tokens=11,
-        completion_tokens=12, reasoning_tokens=13, source="kernel", paused=0.5, text="é",
+        number=5, turn=1, turns_left=6, target=2, stage=3, worker=4, warmup=True,
+        scheduled_ns=1, created_ns=2, acquired_ns=3, gate_passed_ns=4, sent_ns=5,
+        headers_ns=6, first_byte_ns=7, first_chunk_ns=8, end_ns=9, reused=True,
+        verdict="timeout", error="IdleTimeoutError", detail="no token within 3 s",
+        status=200, attempts=2, prompt_tokens=11, completion_tokens=12, reasoning_tokens=13,
+        source="kernel", paused=0.5, text="é",
     )]  # fmt: skip
     path.write_bytes(b"".join(each.to_line() for each in records))
 
     found = Log.read(path)
     first = {
         name: getattr(found, name)[0]
-        for name in ("turn", "target", "stage", "worker", "warmup", "reused", "verdict", "error",
-                     "detail", "status", "attempts", "prompt_tokens", "completion_tokens",
-                     "reasoning_tokens", "source", "paused", "text")
+        for name in ("turn", "turns_left", "target", "stage", "worker", "warmup", "reused",
+                     "verdict", "error", "detail", "status", "attempts",
+                     "prompt_tokens", "completion_tokens", "reasoning_tokens",
+                     "source", "paused", "text")
     }  # fmt: skip
     moments = [
         getattr(found, name)[0]
@@ -216,10 +220,11 @@ def test_a_file_gives_what_was_written(tmp_path):
     ]  # fmt: skip
 
     assert {
-        "turn": 1, "target": 2, "stage": 3, "worker": 4, "warmup": True, "reused": 1,
-        "verdict": "timeout", "error": "IdleTimeoutError", "detail": "no token within 3 s",
-        "status": 200, "attempts": 2, "prompt_tokens": 11, "completion_tokens": 12,
-        "reasoning_tokens": 13, "source": "kernel", "paused": 0.5, "text": "é",
+        "turn": 1, "turns_left": 6, "target": 2, "stage": 3, "worker": 4, "warmup": True,
+        "reused": 1, "verdict": "timeout", "error": "IdleTimeoutError",
+        "detail": "no token within 3 s", "status": 200, "attempts": 2,
+        "prompt_tokens": 11, "completion_tokens": 12, "reasoning_tokens": 13,
+        "source": "kernel", "paused": 0.5, "text": "é",
     } == first  # fmt: skip
     assert [place / 1e9 for place in range(1, 10)] == moments
     assert [5, 0] == found.number.tolist()

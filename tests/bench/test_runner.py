@@ -192,7 +192,7 @@ async def test_a_conversation_goes_on_with_what_was_answered(server):
     records, _ = await made(plan)
     (first, second) = (request.body["messages"] for request in server.requests)
 
-    assert [0, 1] == [record.turn for record in records]
+    assert [(0, 0), (1, 0)] == [(record.turn, record.turns_left) for record in records]
     assert records[0].end_ns == records[1].scheduled_ns
     assert ["user"] == [message["role"] for message in first]
     assert ["user", "assistant", "user"] == [message["role"] for message in second]
@@ -264,7 +264,7 @@ async def test_a_failed_answer_ends_its_conversation(server):
     )
     records, _ = await made(plan)
 
-    assert [0] == [record.turn for record in records]
+    assert [(0, 1)] == [(record.turn, record.turns_left) for record in records]
 
 
 async def test_a_timeout_keeps_what_had_come(server):

@@ -162,6 +162,18 @@ def test_who_stops_a_run_doesnt_want_the_rest_of_it():
     assert (6, 1.0) == (summary["goodput"]["attempted"], summary["goodput"]["attainment"])
 
 
+def test_turns_that_a_failure_left_are_never_made():
+    """
+    Else the longer conversations a server breaks off, the better its share would be.
+    """
+    failed = attrs.evolve(answered(1, first=1)[0], verdict="timeout", turns_left=3)
+    goals = Goals(duration=1)
+    summary = of([*answered(1), failed], Load(max_concurrency=1, num_prompts=2), goals=goals)
+
+    assert {"finished": 1, "timeout": 1, "not_attempted": 3} == summary["outcomes"]
+    assert 0.2 == summary["goodput"]["attainment"]
+
+
 def test_only_the_last_load_of_a_sweep_was_stopped():
     first, second = answered(2), [attrs.evolve(one, stage=1) for one in answered(2)]
     loads = [Load(max_concurrency=n, num_prompts=3) for n in (1, 2)]
