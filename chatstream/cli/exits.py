@@ -2,7 +2,8 @@
 
 ====== =====================================================================
 0      the answer is whole, or cut by a token limit (a note on stderr tells)
-1      the request failed: connection, status, timeout, protocol, output
+1      the request failed: connection, status, timeout, protocol, output;
+       a regression was found, or a client that can't be trusted (--strict)
 2      wrong usage: nothing was sent
 3      the server cut the answer (content filter, fault) or gave none
 130    stopped by Ctrl-C; what had come was printed
