@@ -34,6 +34,10 @@ class Level:
     gap: float
     count_to: int
     requests: int
+    ramp: float = 0.0
+    """Seconds in which the streams begin."""
+    workers: int = 1
+    """Processes that chatstream makes the load from; aiperf decides that by itself."""
 
     @property
     def prompt(self) -> str:
@@ -79,6 +83,7 @@ def chatstream(url: str, level: Level, folder: Path) -> Report:
     command = [sys.executable, "-m", "chatstream", "bench", "--base-url", url]
     command += ["--model", "simulated", "--prompt", level.prompt, "--out", str(out)]
     command += ["--max-concurrency", str(level.streams), "--num-prompts", str(level.requests)]
+    command += ["--ramp", str(level.ramp), "--workers", str(level.workers)]
     took = _run(command, {"OPENAI_API_KEY": "none"}, folder)
     summary = json.loads((out / "summary.json").read_bytes())
     metrics = summary["metrics"]
@@ -122,6 +127,8 @@ def aiperf(program: Path) -> Callable[[str, Level, Path], Report]:
         command += ["--tokenizer", str(tokenizer), "--use-server-token-count"]
         command += ["--input-file", str(prompts), "--custom-dataset-type", "single_turn"]
         command += ["--concurrency", str(level.streams), "--request-count", str(level.requests)]
+        if level.ramp:
+            command += ["--concurrency-ramp-duration", str(level.ramp)]
         command += ["--no-server-metrics", "--no-gpu-telemetry", "--ui", "none"]
         # Its times are the wall clock's; what the wall clock is ahead may change meanwhile.
         ahead = time.time_ns() - time.perf_counter_ns()
