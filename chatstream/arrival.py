@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -105,7 +106,7 @@ class Arrivals(Arriving, Protocol):
         """Fill in what the socket knows better than aiohttp's tracing."""
 
     def linger(self, seconds: float) -> Awaitable[None] | None:
-        """Return the wait while bytes gather, for *seconds* at most, ``None`` if it's over.
+        """Return the wait while bytes gather, for about *seconds*, ``None`` if it's over.
 
         It ends early with the body, and where more unread would stop the reading.
         """
@@ -355,7 +356,9 @@ class Tap(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         self._waiter = waiter = loop.create_future()
         self._lingering = True
-        timer = loop.call_later(seconds, self._wake)
+        # Give or take half: streams that began together, or that a busy loop held up, would
+        # else be looked at together from then on, and between them nothing would be read.
+        timer = loop.call_later(seconds * random.uniform(0.5, 1.5), self._wake)  # noqa: S311
         try:
             await waiter
         finally:

@@ -181,7 +181,7 @@ class ChatStream:
         self._clock = clock
         self._preparation_ns = preparation_ns
         self.patience = 0.0
-        """Seconds that what comes after the first token may lie before it is taken.
+        """About how many seconds what comes after the first token may lie before it is taken.
 
         For a caller who needs its arrivals, and not at once: to wake up for each
         chunk costs more than to read it. Where nothing tells arrivals, and for the

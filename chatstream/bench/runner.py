@@ -34,8 +34,8 @@ Emit = Callable[[RequestRecord], None]
 
 _MOST_NS = 2**62
 
-PATIENCE = 0.25
-"""Seconds that events may lie before they are looked at: nobody waits for them here, and
+PATIENCE = 0.5
+"""About how many seconds events may lie before they are looked at: nobody waits for them here, and
 to wake up for each takes a third of what a load costs."""
 
 T = TypeVar("T")
