@@ -33,7 +33,7 @@ from chatstream.errors import (
     TotalTimeoutError,
     UpstreamError,
 )
-from chatstream.events import DeltaEvent, StreamEvent
+from chatstream.events import ChunkEvent, DeltaEvent, StreamEvent
 from chatstream.messages import MessageParam, assistant, developer, image, system, text, tool, user
 from chatstream.report import Observer, StreamReport, StreamStart
 from chatstream.request import ChatParams, ChatRequest
@@ -55,6 +55,7 @@ __all__ = [
     "ChatSession",
     "ChatStream",
     "ChatStreamError",
+    "ChunkEvent",
     "ConnectError",
     "ConnectTimeoutError",
     "DecodeError",

@@ -44,6 +44,16 @@ class DeltaEvent(Shown):
     chunk: ChatCompletionChunk = field(repr=False)
 
 
+@define(eq=False, repr=False)
+class ChunkEvent(Shown):
+    """One chunk, whole, as it came."""
+
+    elapsed: float
+    arrived_ns: int
+    coalesced: bool
+    chunk: ChatCompletionChunk
+
+
 @define(eq=False, repr=False, kw_only=True)
 class _Event(Shown):
     index: int
@@ -174,6 +184,7 @@ class UsageEvent(Shown):
     arrived_ns: int
     coalesced: bool
     usage: Usage
+    chunk: ChatCompletionChunk = field(repr=False)
 
 
 @define(eq=False, repr=False, kw_only=True)
@@ -202,6 +213,9 @@ StreamEvent = (
     | OtherEvent
 )
 
+Item = DeltaEvent | UsageEvent | OtherEvent
+"""What a chunk comes as: a delta for each of its choices, then what is about none."""
+
 
 # --- From deltas to typed events ---------------------------------------------
 
@@ -214,11 +228,15 @@ _TEXTS: tuple[tuple[str, Callable[..., StreamEvent], Callable[..., StreamEvent]]
 
 def chunk_events(
     chunk: ChatCompletionChunk, elapsed: float, arrived_ns: int, *, coalesced: bool
-) -> Iterator[StreamEvent]:
+) -> Iterator[UsageEvent | OtherEvent]:
     """Yield the events of a chunk that aren't about one of its choices."""
     if chunk.usage is not None:
         yield UsageEvent(
-            elapsed=elapsed, arrived_ns=arrived_ns, coalesced=coalesced, usage=chunk.usage
+            elapsed=elapsed,
+            arrived_ns=arrived_ns,
+            coalesced=coalesced,
+            usage=chunk.usage,
+            chunk=chunk,
         )
     elif not chunk.choices:
         yield OtherEvent(elapsed=elapsed, arrived_ns=arrived_ns, coalesced=coalesced, chunk=chunk)

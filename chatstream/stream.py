@@ -37,7 +37,14 @@ from chatstream.errors import (
     StreamTimeoutError,
     UpstreamError,
 )
-from chatstream.events import DeltaEvent, EventTranslator, StreamEvent, chunk_events
+from chatstream.events import (
+    ChunkEvent,
+    DeltaEvent,
+    EventTranslator,
+    Item,
+    StreamEvent,
+    chunk_events,
+)
 from chatstream.marks import NS, ConnectionMarks, Marks, seconds
 from chatstream.observing import notify
 from chatstream.reader import Arrived, ChunkReader
@@ -59,7 +66,7 @@ T = TypeVar("T")
 MAX_HELD_BACK = 256
 """Events kept back while no token has come; from there they are handed out."""
 
-_NOTHING: Iterator[DeltaEvent | StreamEvent] = iter(())
+_NOTHING: Iterator[Item] = iter(())
 
 _stream_ids = itertools.count(1)
 
@@ -425,6 +432,21 @@ class ChatStream:
             self._typed = deque()
         return self._claim(_Cursor(self, self._events_of, self._last_events, self._typed))
 
+    def chunks(self) -> AsyncIterator[ChunkEvent]:
+        """Iterate over the chunks, each whole and once, for who hands them on."""
+        newest: ChatCompletionChunk | None = None
+
+        def once(item: Item) -> Iterable[ChunkEvent]:
+            # Each choice has its delta, and what a chunk says besides comes once more.
+            nonlocal newest
+            if item.chunk is newest:
+                return ()
+            newest = item.chunk
+            return (ChunkEvent(item.elapsed, item.arrived_ns, item.coalesced, newest),)
+
+        cursor: _Cursor[ChunkEvent] = _Cursor(self, once, tuple, deque())
+        return self._claim(cursor)
+
     async def collect(self) -> ChatCompletion:
         """Read the rest of the stream and return the whole answer."""
         while True:
@@ -445,7 +467,7 @@ class ChatStream:
         self._iterator = weakref.ref(iterator)
         return iterator
 
-    def _text_of(self, item: DeltaEvent | StreamEvent) -> Iterable[str]:
+    def _text_of(self, item: Item) -> Iterable[str]:
         if not isinstance(item, DeltaEvent) or item.index != 0 or not item.content:
             return ()
         text = self._half + item.content
@@ -458,7 +480,7 @@ class ChatStream:
         half, self._half = self._half, ""
         return (whole_text(half),) if half else ()
 
-    def _events_of(self, item: DeltaEvent | StreamEvent) -> Iterable[StreamEvent]:
+    def _events_of(self, item: Item) -> Iterable[StreamEvent]:
         if not isinstance(item, DeltaEvent):
             return (item,)
         if self._translator is None:
@@ -502,7 +524,7 @@ class ChatStream:
             self._items = self._accepted()
         return self._verdict is None
 
-    def _accepted(self) -> Iterator[DeltaEvent | StreamEvent]:
+    def _accepted(self) -> Iterator[Item]:
         """Yield what there is to hand out without waiting: its chunks count as known.
 
         The hot path; a generator because what it needs stays at hand.
@@ -751,7 +773,7 @@ class _Cursor(Generic[T]):
     def __init__(
         self,
         stream: ChatStream,
-        convert: Callable[[DeltaEvent | StreamEvent], Iterable[T]],
+        convert: Callable[[Item], Iterable[T]],
         last: Callable[[], Iterable[T]],
         ready: deque[T],
     ) -> None:

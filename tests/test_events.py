@@ -646,7 +646,7 @@ def test_every_event_can_be_shown():
     What is printed while looking for a fault.
     """
     chunk = read_chunk({"choices": [], "usage": {"prompt_tokens": 3}})
-    usage = UsageEvent(elapsed=0.5, arrived_ns=1, coalesced=False, usage=chunk.usage)
+    usage = UsageEvent(elapsed=0.5, arrived_ns=1, coalesced=False, usage=chunk.usage, chunk=chunk)
     other = OtherEvent(elapsed=0.5, arrived_ns=1, coalesced=False, chunk=chunk)
 
     assert "UsageEvent(elapsed=0.5, " in repr(usage)

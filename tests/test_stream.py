@@ -1459,6 +1459,25 @@ async def test_events_have_kinds(clock):
     assert 2 == events[8].usage.completion_tokens
 
 
+async def test_chunks_come_whole_and_once(clock):
+    """
+    However many choices one is about, and whatever it says besides.
+    """
+    both = event({"id": "1", "choices": [{"index": 1, "delta": {"content": "B"}},
+                                         {"index": 0, "delta": {"content": "A"}}]})  # fmt: skip
+    last = event({"id": "2", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"},
+                                         {"index": 1, "delta": {}, "finish_reason": "stop"}],
+                  "usage": {"completion_tokens": 2}})  # fmt: skip
+    script = reads(both, both, last, USAGE, event({"x_note": 1}), DONE)
+    async with stream_of(clock, script, options={"choices": 2}) as stream:
+        events = [found async for found in stream.chunks()]
+
+    assert ["1", "1", "2", None, None] == [found.chunk.id for found in events]
+    assert [2, 2, 2, 0, 0] == [len(found.chunk.choices) for found in events]
+    assert [0.1, 0.2, 0.3, 0.4, 0.5] == [round(found.elapsed, 9) for found in events]
+    assert [found.arrived_ns for found in events] == sorted({found.arrived_ns for found in events})
+
+
 async def test_events_after_deltas_know_the_text_so_far(clock):
     """
     What one iterator has taken another won't see, but it counts.

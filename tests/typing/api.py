@@ -18,6 +18,7 @@ from chatstream import (
     ChatSession,
     ChatStream,
     ChatStreamError,
+    ChunkEvent,
     ConnectError,
     Delta,
     DeltaEvent,
@@ -83,6 +84,9 @@ async def other_ways(stream: ChatStream) -> None:
                 assert_type(event.usage, Usage)
             case _:
                 pass
+    async for whole in stream.chunks():
+        assert_type(whole, ChunkEvent)
+        assert_type(whole.chunk, ChatCompletionChunk)
     assert_type(await stream.collect(), ChatCompletion)
     await stream.aclose()
 
