@@ -81,7 +81,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for streams in options.streams:
             began = time.monotonic()
-            level = level_of(streams, quick=options.quick)
+            level = level_of(streams, options.gap, quick=options.quick)
             outcomes.append(outcome := _run(level, tools, runs, Path(folder)))
             took = f"  ({time.monotonic() - began:.0f} s)"
             print("\n".join(table.lines(outcome)), took, sep="\n", end="\n\n", flush=True)
@@ -101,13 +101,16 @@ def _options() -> argparse.Namespace:
         metavar="N,…",
         help="so many streams at a time (1,50,200,1000)",
     )
+    parser.add_argument(
+        "--gap", type=float, metavar="SECONDS", help="between tokens (0.01 to 0.05, by streams)"
+    )
     parser.add_argument("--runs", type=int, help="of each tool and number (3, quick: 1)")
     parser.add_argument("--quick", action="store_true", help="fewer requests, one run")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure there")
     return parser.parse_args()
 
 
-def level_of(streams: int, *, quick: bool) -> Level:
+def level_of(streams: int, gap: float | None = None, *, quick: bool) -> Level:
     """Return the load of so many streams: gaps of 10 to 50 ms, 5 to 40 s of requests.
 
     Two cores can serve and hear some 20,000 chunks a second, and little besides. So many
@@ -117,7 +120,7 @@ def level_of(streams: int, *, quick: bool) -> Level:
     rounds = 2 if quick else 3 if many else max(5, min(20, 5000 // streams))
     return Level(
         streams=streams,
-        gap=min(0.05, max(0.01, streams / 2500)),
+        gap=gap or min(0.05, max(0.01, streams / 2500)),
         count_to=100 if many else 10,
         requests=max(20 if quick else 100, streams * rounds),
         ramp=10.0 if many else 0.0,
