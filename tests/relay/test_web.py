@@ -1,0 +1,221 @@
+"""chatstream.relay.web and asgi: over real sockets, from one server to another's client."""
+
+import asyncio
+import json
+from contextlib import AsyncExitStack
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from chatstream import ChatSession, RetryPolicy, user
+from chatstream.completion import Verdict
+from chatstream.relay import OPENAI, TEXT
+from chatstream.relay.asgi import StreamResponse
+from chatstream.relay.web import respond
+from chatstream.testing import Profile, SimulatedServer
+
+QUICK = Profile(time_to_first_token=0, gap=0)
+
+
+@pytest.fixture
+async def upstream():
+    async with SimulatedServer(QUICK) as server:
+        yield server
+
+
+class Service:
+    """A service of ours, and what its relays told."""
+
+    def __init__(self, session):
+        self.session = session
+        self.relayed = []
+        self.over = asyncio.Event()
+
+    def stream(self, prompt):
+        return self.session.stream(model="simulated", messages=[user(prompt)])
+
+    def told(self, relayed):
+        self.relayed.append(relayed)
+        self.over.set()
+
+
+async def until(holds):
+    """Wait until something is so."""
+    async with asyncio.timeout(10):
+        while not holds():  # noqa: ASYNC110 no event tells
+            await asyncio.sleep(0.001)
+
+
+async def started(handler, stack):
+    """Serve a handler of aiohttp.web; return its URL."""
+    app = web.Application()
+    app.router.add_post("/chat", handler)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    return f"http://127.0.0.1:{runner.addresses[0][1]}/chat"
+
+
+@pytest.fixture
+async def service(upstream):
+    """A service that asks *upstream*, and a client's session."""
+    async with AsyncExitStack() as stack:
+        session = await stack.enter_async_context(
+            ChatSession(upstream.base_url, "key", retry=RetryPolicy(1))
+        )
+        service = Service(session)
+
+        async def handler(request):
+            asked = await request.json()
+            return await respond(
+                request,
+                service.stream(asked["prompt"]),
+                format=TEXT if asked.get("plain") else OPENAI,
+                headers={"X-Service": "ours"},
+                relayed=service.told,
+            )
+
+        service.url = await started(handler, stack)
+        service.http = await stack.enter_async_context(aiohttp.ClientSession())
+        yield service
+
+
+async def test_a_client_of_openais_api_can_be_served(service):
+    async with service.http.post(service.url, json={"prompt": "Count to 3"}) as response:
+        body = await response.read()
+    await service.over.wait()
+    frames = body.decode().split("\n\n")
+
+    assert (200, "text/event-stream; charset=utf-8", "no-store", "ours") == (
+        response.status,
+        *(response.headers[name] for name in ("Content-Type", "Cache-Control", "X-Service")),
+    )
+    assert ["data: [DONE]", ""] == frames[-2:]
+    chunks = [json.loads(frame.removeprefix("data: ")) for frame in frames[:-2]]
+    texts = [c["delta"].get("content") or "" for chunk in chunks for c in chunk["choices"]]
+    assert "1, 2, 3" == "".join(texts)
+    assert 5 == chunks[-1]["usage"]["completion_tokens"]
+    (relayed,) = service.relayed
+    assert (False, Verdict.FINISHED, len(body)) == (
+        relayed.client_gone,
+        relayed.report.verdict,
+        relayed.bytes_sent,
+    )
+
+
+async def test_upstreams_refusal_is_a_status(service, upstream):
+    upstream.profile = Profile(error_rate=1.0, error_status=429, retry_after=7)
+    async with service.http.post(service.url, json={"prompt": "Hi"}) as response:
+        body = await response.json()
+
+    assert (429, "7") == (response.status, response.headers["Retry-After"])
+    assert "rate_limit_error" == body["error"]["type"]
+
+
+@pytest.mark.parametrize("when", ["before the first token", "in the answer"])
+async def test_a_client_that_leaves_ends_the_upstream_request(service, upstream, when):
+    slow = 60 if when == "before the first token" else 0
+    upstream.profile = Profile(time_to_first_token=slow, gap=60)
+    post = service.http.post(service.url, json={"prompt": "Count to 3"})
+    if when == "in the answer":
+        async with post as response:
+            await response.content.readany()
+            response.close()
+    else:
+        asking = asyncio.create_task(aenter(post))
+        await until(lambda: upstream.requests)
+        asking.cancel()
+        await asyncio.wait({asking})
+    await asyncio.wait_for(service.over.wait(), 10)
+    (relayed,) = service.relayed
+
+    assert relayed.client_gone
+    assert Verdict.CLOSED is relayed.report.verdict
+
+
+async def aenter(context):
+    """Begin a request, to be cancelled."""
+    return await context.__aenter__()
+
+
+async def test_a_client_that_reads_nothing_makes_upstream_wait(service, upstream):
+    """
+    What it doesn't take isn't read; else a service's memory would be its clients' to fill.
+    """
+    upstream.profile = Profile(time_to_first_token=0, gap=0, tokens=20_000, payload_bytes=2_000)
+    async with service.http.post(service.url, json={"prompt": "Go"}) as response:
+        stream = next(iter(service.session._streams))
+        seen = []
+        while seen[-3:] != [stream.report.events] * 3:  # it stands still
+            seen.append(stream.report.events)
+            await asyncio.sleep(0.05)
+        response.close()
+    await asyncio.wait_for(service.over.wait(), 10)
+
+    assert 0 < seen[-1] < 20_000
+    assert service.relayed[0].client_gone
+
+
+# --- ASGI ---------------------------------------------------------------------------
+
+
+class Server:
+    """What an ASGI server is to an application."""
+
+    def __init__(self):
+        self.sent = []
+        self.left = asyncio.Event()
+
+    async def receive(self):
+        await self.left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message):
+        self.sent.append(message)
+        await asyncio.sleep(0)
+
+
+async def test_an_asgi_server_gets_the_same(upstream):
+    server, told = Server(), []
+    async with ChatSession(upstream.base_url, "key") as session:
+        stream = session.stream(model="simulated", messages=[user("Count to 3")])
+        app = StreamResponse(stream, headers={"X-Service": "ours"}, relayed=told.append)
+        await app({"type": "http"}, server.receive, server.send)
+    head, *parts = server.sent
+
+    assert ("http.response.start", 200) == (head["type"], head["status"])
+    assert (b"x-service", b"ours") in head["headers"]
+    assert (b"content-type", b"text/event-stream; charset=utf-8") in head["headers"]
+    assert [*[True] * (len(parts) - 1), False] == [part["more_body"] for part in parts]
+    assert b"".join(part["body"] for part in parts).endswith(b"data: [DONE]\n\n")
+    assert Verdict.FINISHED is told[0].report.verdict
+
+
+async def test_an_asgi_client_that_leaves_ends_the_stream(upstream):
+    upstream.profile = Profile(time_to_first_token=0, gap=60)
+    server, told = Server(), []
+    async with ChatSession(upstream.base_url, "key") as session:
+        stream = session.stream(model="simulated", messages=[user("Count to 3")])
+        app = StreamResponse(stream, relayed=told.append)
+        running = asyncio.create_task(app({"type": "http"}, server.receive, server.send))
+        await until(lambda: len(server.sent) > 1)
+        server.left.set()
+        await asyncio.wait_for(running, 10)
+
+    assert told[0].client_gone
+    assert server.sent[-1]["more_body"]
+
+
+async def test_an_asgi_server_may_say_it_by_an_error(upstream):
+    class Strict(Server):
+        async def send(self, message):
+            raise OSError
+
+    server, told = Strict(), []
+    async with ChatSession(upstream.base_url, "key") as session:
+        stream = session.stream(model="simulated", messages=[user("Count to 3")])
+        await StreamResponse(stream, relayed=told.append)({}, server.receive, server.send)
+
+    assert told[0].client_gone
