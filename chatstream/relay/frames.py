@@ -44,8 +44,9 @@ class OpenAIFormat:
     def chunk(self, chunk: ChatCompletionChunk) -> bytes:
         """Return the chunk with all that its server put in."""
         choices = [
-            # As it came: also what is null, or half a surrogate pair.
-            to_dict(choice) | {"delta": choice.delta.wire}
+            # As it came: also what is null, or half a surrogate pair. Clients want the
+            # finish reason also where a server left it out.
+            {"finish_reason": None, **to_dict(choice), "delta": choice.delta.wire}
             for choice in chunk.choices
         ]
         return _frame({**to_dict(chunk.envelope), "choices": choices})

@@ -31,7 +31,7 @@ FLAGS = [
 LONGEST = 30
 """Seconds to wait for anything."""
 
-KEYS = {"Tab": 9, "Enter": 13, "Space": 32, "ArrowRight": 39, "ArrowDown": 40}
+KEYS = {"Tab": 9, "Enter": 13, "Escape": 27, "Space": 32, "ArrowRight": 39, "ArrowDown": 40}
 
 
 class Chromium:
