@@ -35,7 +35,11 @@ async def server():
         yield server
 
 
-@pytest.mark.parametrize("block", BLOCKS + BENCH, ids=range(len(BLOCKS + BENCH)))
+DOCUMENTS = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+EVERY = [pytest.param(block, id=name) for name in DOCUMENTS for block in blocks_of(name)]
+
+
+@pytest.mark.parametrize("block", EVERY)
 def test_every_example_is_python(block):
     """
     Fragments may await at the top, as in a notebook.
