@@ -177,17 +177,22 @@ _SAVED = shape_of(_Saved)
 
 
 def _with_results(messages: Sequence[Wire]) -> list[Wire]:
-    """Return the messages without those that call something and didn't get all results."""
-    results = {message.get("tool_call_id") for message in messages}
-    kept: list[Wire] = []
-    dropped: set[Any] = set()
+    """Return the messages, but none with calls that hasn't just their results after it."""
+    # By their place: servers number calls anew in each answer.
+    groups: list[list[Wire]] = []
     for message in messages:
-        calls = {call.get("id") for call in message.get("tool_calls") or ()}
-        if calls - results:
-            dropped |= calls
-        elif message.get("tool_call_id") is None or message["tool_call_id"] not in dropped:
-            kept.append(message)
-    return kept
+        if message.get("tool_call_id") is not None and groups:
+            groups[-1].append(message)
+        else:
+            groups.append([message])
+    return [message for group in groups if _is_whole(*group) for message in group]
+
+
+def _is_whole(said: Wire, *results: Wire) -> bool:
+    calls = {call.get("id") for call in said.get("tool_calls") or ()}
+    return said.get("tool_call_id") is None and calls == {
+        result["tool_call_id"] for result in results
+    }
 
 
 def _total(usage: Usage) -> int | None:

@@ -293,6 +293,37 @@ async def _wait_in(turn):
         await asyncio.Event().wait()
 
 
+@pytest.mark.parametrize("policy", ["queue", "cancel-previous"])
+async def test_whenever_turns_are_cancelled_the_next_one_comes(policy):
+    """
+    And each ends with a cancellation of its own, with a newer turn's, or well.
+    """
+
+    async def speak(conversation, text):
+        async with conversation.turn(text) as turn:
+            turn.answer(answered(text.upper()))
+            await turns(3)
+
+    for victim in range(3):
+        for wait in range(12):
+            conversation = Conversation(policy=policy)
+            tasks = [asyncio.create_task(speak(conversation, text)) for text in "abc"]
+            await turns(wait)
+            tasks[victim].cancel()
+            ends = await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.wait_for(speak(conversation, "d"), 1)
+            history = texts(conversation.messages)
+
+            assert {type(end) for end in ends} <= {
+                type(None),
+                asyncio.CancelledError,
+                SupersededError,
+            }
+            assert ["d", "D"] == history[-2:]
+            assert sorted(set(history)) == sorted(history), "nothing is said twice"
+            assert not conversation.busy
+
+
 async def test_a_turn_is_entered_once():
     turn = Conversation().turn("a")
     async with turn:

@@ -223,6 +223,9 @@ def test_counts_decide_what_is_dropped():
             [call("x"), result("x"), answers("a")],
             [call("x"), result("x"), call("y"), answers("a")],
         ),
+        ([call("x"), result("x")], [call("x"), result("x"), call("x")]),
+        ([answers("a")], [result("x"), answers("a")]),
+        ([call("x", "y"), result("y"), result("x")], [call("x", "y"), result("y"), result("x")]),
     ],
 )
 def test_calls_without_all_their_results_are_not_kept(expected, answered):

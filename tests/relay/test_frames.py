@@ -104,9 +104,11 @@ async def test_the_end_tells_how_long_it_took():
 
 def test_an_error_is_an_event():
     ((name, data),) = events(TEXT.error(REFUSAL))
+    ((_, bare),) = events(TEXT.error(Refusal(status=502, message="it broke", type="server_error")))
     ((_, openai),) = events(OPENAI.error(REFUSAL))
 
     assert ("error", {"message": "it broke", "retry_after": 3}) == (name, json.loads(data))
+    assert {"message": "it broke"} == json.loads(bare)
     assert {
         "error": {"message": "it broke", "type": "server_error", "param": None, "code": None}
     } == json.loads(openai)
