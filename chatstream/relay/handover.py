@@ -17,7 +17,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import orjson
 from attrs import define, field, frozen
@@ -29,11 +29,16 @@ from chatstream.relay.refusals import Refusal, refusal_of
 from chatstream.report import Distribution, StreamReport
 from chatstream.stream import ChatStream
 
-STREAM_HEADERS = {
-    "Content-Type": "text/event-stream; charset=utf-8",
-    "Cache-Control": "no-store",
-    "X-Accel-Buffering": "no",  # or nginx gathers frames before it sends any
-}
+Head: TypeAlias = tuple[int, Mapping[str, str]]
+
+STREAM_HEAD: Head = (
+    200,
+    {
+        "Content-Type": "text/event-stream; charset=utf-8",
+        "Cache-Control": "no-store",
+        "X-Accel-Buffering": "no",  # or nginx gathers frames before it sends any
+    },
+)
 
 
 class ClientGoneError(Exception):
@@ -91,6 +96,7 @@ class Handover:
     _began_ns: int = field(init=False, default=0)
     _status: int | None = field(init=False, default=None)
     _gone: bool = field(init=False, default=False)
+    _over: bool = field(init=False, default=False)
     _written_ns: int = field(init=False, default=0)
     _first_write: float | None = field(init=False, default=None)
     _lags: list[float] = field(init=False, factory=list)
@@ -141,29 +147,34 @@ class Handover:
             return
         # Somebody else may have closed it, as a stop button does: what came is all there is.
         if not self._gone:
-            await self._send(self.format.end(stream.report))
-            await self.client.finish()
+            await self._finish(self.format.end(stream.report))
 
     async def _refuse(self, refusal: Refusal) -> None:
         """Tell of an error: by a status, if none is out yet."""
         if self._status is None:
-            self._status = refusal.status
             headers = {"Content-Type": "application/json", "Cache-Control": "no-store"}
-            await self.client.start(refusal.status, headers | refusal.headers)
-            await self._write(orjson.dumps(refusal.body))
+            head = refusal.status, headers | refusal.headers
+            await self._finish(orjson.dumps(refusal.body), head)
         else:
-            await self._send(self.format.error(refusal))
-        await self.client.finish()
+            await self._finish(self.format.error(refusal))
+
+    async def _finish(self, data: bytes, head: Head = STREAM_HEAD) -> None:
+        """Send the last of it; no comment may follow."""
+        async with self._writing:
+            self._over = True
+            await self._write(data, head)
+            await self.client.finish()
 
     async def _send(self, data: bytes) -> None:
         """Send frames; no two at a time."""
         async with self._writing:
-            if self._status is None:
-                self._status = 200
-                await self.client.start(200, STREAM_HEADERS)
-            await self._write(data)
+            if not self._over:
+                await self._write(data, STREAM_HEAD)
 
-    async def _write(self, data: bytes) -> None:
+    async def _write(self, data: bytes, head: Head) -> None:
+        if self._status is None:
+            self._status, headers = head
+            await self.client.start(self._status, headers)
         await self.client.write(data)
         self._bytes += len(data)
         self._written_ns = self.clock()

@@ -197,6 +197,30 @@ async def test_silence_is_broken_by_comments(clock):
     assert (4, 200) == (relayed.heartbeats, relayed.status)
 
 
+async def test_no_comment_follows_an_error(clock):
+    """
+    One that is due in the very moment would stand in the middle of a JSON body.
+    """
+
+    async def at_once(_seconds):
+        await asyncio.sleep(0)
+
+    class Slow(Browser):
+        async def start(self, status, headers):
+            await super().start(status, headers)
+            clock.advance(60)
+            for _ in range(5):
+                await asyncio.sleep(0)
+
+    browser = Slow()
+    stream = stream_of(clock, ConnectError("refused", "memory"))
+    relayed = await handover(clock, stream, browser, sleep=at_once, heartbeat=50.0).run()
+
+    assert 502 == relayed.status
+    assert 1 == len(browser.writes)
+    assert 0 == relayed.heartbeats
+
+
 async def test_a_client_that_takes_nothing_gets_no_comments(clock):
     slept = []
 
