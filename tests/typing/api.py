@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any, assert_type
 
 import aiohttp
+from aiohttp import web
+from attrs import define
 
 import chatstream
 from chatstream import (
@@ -34,12 +36,17 @@ from chatstream import (
     Usage,
     Verdict,
     stamping_session_options,
+    structured,
     system,
+    tools,
     user,
 )
+from chatstream.bots import LiveMessage, Sink, split
 from chatstream.events import ContentDeltaEvent, FinishEvent, ToolCallDoneEvent, UsageEvent
 from chatstream.observers.log import LogObserver
 from chatstream.observers.memory import MemoryRecorder
+from chatstream.relay import TEXT, Relayed
+from chatstream.relay.web import respond
 from chatstream.sse import ServerSentEvent, SSEParser
 from chatstream.testing import Profile, SimulatedServer
 
@@ -189,3 +196,37 @@ async def in_tests() -> None:
         events: list[StreamEvent] = []
         async with session.stream(model="m", messages=[user("Hi")]) as stream:
             events.extend([event async for event in stream.events()])
+
+
+@define
+class Weather:
+    city: str
+    celsius: float
+
+
+async def values(session: ChatSession) -> None:
+    asked = [user("What's the weather in Oslo?")]
+    assert_type(await structured.parse(session, Weather, asked, model="m"), Weather)
+    async with structured.stream(session, Weather, asked, model="m") as answer:
+        assert_type(await answer.result(), Weather)
+    async with tools.run(session, asked, tools=[values], model="m") as run:
+        async for text in run.text():
+            assert_type(text, str)
+        assert_type(run.completion, ChatCompletion)
+
+
+async def in_a_chat(session: ChatSession, sink: Sink) -> None:
+    live = LiveMessage(sink)
+    delivered = await live.show(session.stream(model="m", messages=[user("Hi")]))
+    assert_type(delivered.text, str)
+    assert_type(delivered.error, ChatStreamError | None)
+    assert_type(await live.stop(), bool)
+    assert_type(split("a text", 2000), list[str])
+
+
+async def handed_on(request: web.Request, session: ChatSession) -> web.StreamResponse:
+    def told(relayed: Relayed) -> None:
+        assert_type(relayed.report, StreamReport)
+
+    stream = session.stream(model="m", messages=[user("Hi")])
+    return await respond(request, stream, format=TEXT, relayed=told)
