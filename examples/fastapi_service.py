@@ -17,7 +17,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 
 from chatstream import ChatSession, ChatStreamError, to_dict
-from chatstream.relay import refusal_of
+from chatstream.relay import OpenAIFormat, refusal_of
 from chatstream.relay.starlette import StreamResponse
 from chatstream.testing import SimulatedServer
 
@@ -49,7 +49,9 @@ async def chat(request: Request, asked: dict[str, Any]) -> Response:
     """Pass a request on, and its answer back."""
     session: ChatSession = request.app.state.session
     if asked.pop("stream", False):
-        return StreamResponse(session.stream(asked))
+        # We get the usage anyhow; who didn't ask for it may not expect its chunk.
+        wanted = (asked.get("stream_options") or {}).get("include_usage", False)
+        return StreamResponse(session.stream(asked), format=OpenAIFormat(usage=wanted))
     return JSONResponse(to_dict(await session.create(asked)))
 
 

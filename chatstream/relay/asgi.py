@@ -30,35 +30,48 @@ class StreamResponse:
         *,
         format: Format = OPENAI,  # noqa: A002 what it is
         heartbeat: float = 15.0,
+        send_timeout: float | None = 60.0,
         headers: Mapping[str, str] | None = None,
         relayed: Callable[[Relayed], None] | None = None,
     ) -> None:
+        self.raw_headers = [
+            (name.lower().encode("latin-1"), value.encode("latin-1"))
+            for name, value in (headers or {}).items()
+        ]
+        """Sent besides those of an event stream."""
         self._stream = stream
         self._format = format
         self._heartbeat = heartbeat
-        self._headers = headers or {}
+        self._send_timeout = send_timeout
         self._relayed = relayed
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:  # noqa: ARG002 ASGI's
         """Answer the request."""
-        client = _ASGIClient(receive, send, self._headers)
-        found = await Handover(self._stream, client, self._format, self._heartbeat).run()
-        if self._relayed is not None:
-            self._relayed(found)
+        await Handover(
+            self._stream,
+            _ASGIClient(receive, send, self.raw_headers),
+            self._format,
+            heartbeat=self._heartbeat,
+            send_timeout=self._send_timeout,
+            relayed=self._relayed,
+        ).run()
 
 
 class _ASGIClient:
     """The client of an ASGI server. Servers say nothing when what is sent goes nowhere."""
 
-    def __init__(self, receive: Receive, send: Send, headers: Mapping[str, str]) -> None:
+    def __init__(self, receive: Receive, send: Send, headers: list[tuple[bytes, bytes]]) -> None:
         self._receive = receive
         self._send = send
         self._headers = headers
 
     async def start(self, status: int, headers: Mapping[str, str]) -> None:
         """Send the head."""
-        told = {**self._headers, **headers}
-        raw = [(name.lower().encode("latin-1"), told[name].encode("latin-1")) for name in told]
+        ours = {
+            name.lower().encode("latin-1"): value.encode("latin-1")
+            for name, value in headers.items()
+        }
+        raw = [*(pair for pair in self._headers if pair[0] not in ours), *ours.items()]
         await self._tell({"type": "http.response.start", "status": status, "headers": raw})
 
     async def write(self, data: bytes) -> None:

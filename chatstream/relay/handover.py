@@ -68,7 +68,7 @@ class Relayed:
     status: int | None
     """What the client was told; ``None`` if it had gone before."""
     client_gone: bool
-    """Whether it hung up before the end."""
+    """Whether it hung up before the end, or took nothing for too long."""
     report: StreamReport
     """The upstream's latencies; its verdict is ``closed`` if the client had gone."""
     first_write: float | None
@@ -90,6 +90,11 @@ class Handover:
     heartbeat: float = 15.0
     """Seconds of silence after which a comment is sent. So long an error may still
     become a status of its own; after that the head is out."""
+    send_timeout: float | None = 60.0
+    """Seconds in which a client may take nothing of what there is for it, and still counts
+    as there; ``None`` for ever."""
+    relayed: Callable[[Relayed], None] | None = None
+    """Told how it went, however it ended; also by cancellation."""
     clock: Callable[[], int] = time.perf_counter_ns
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
@@ -107,17 +112,30 @@ class Handover:
     async def run(self) -> Relayed:
         """Hand the stream on to its end, or until the client has gone."""
         self._began_ns = self._written_ns = self.clock()
+        try:
+            await self._accompanied()
+        finally:
+            found = self._found()
+            if self.relayed is not None:
+                self.relayed(found)
+        return found
+
+    async def _accompanied(self) -> None:
+        """Hand the stream on while somebody watches the client, and sends comments."""
         tasks = [asyncio.ensure_future(self._watch()), asyncio.ensure_future(self._beat())]
         try:
             await self._hand_on()
         except ClientGoneError:
-            self._gone = True
+            await self._let_go()
         finally:
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-        if self._gone:
-            await self.stream.aclose()
+            outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, Exception):  # of the framework, or of ours
+                raise outcome
+
+    def _found(self) -> Relayed:
         return Relayed(
             status=self._status,
             client_gone=self._gone,
@@ -129,24 +147,26 @@ class Handover:
         )
 
     async def _hand_on(self) -> None:
-        stream = self.stream
+        stream, refusal = self.stream, None
         try:
             async with contextlib.nullcontext() if stream.entered else stream:
                 async for event in stream.chunks():
                     frame = self.format.chunk(event.chunk)
                     if not frame:
                         continue
-                    await self._send(frame)
+                    async with self._writing:
+                        await self._write(frame, STREAM_HEAD)
                     now_ns = self.clock()
                     self._lags.append((now_ns - event.arrived_ns) / NS)
                     if self._first_write is None:
                         self._first_write = (now_ns - self._began_ns) / NS
         except ChatStreamError as error:
-            if not self._gone:
-                await self._refuse(refusal_of(error))
+            refusal = refusal_of(error)
+        if self._gone:
             return
-        # Somebody else may have closed it, as a stop button does: what came is all there is.
-        if not self._gone:
+        if refusal is not None:
+            await self._refuse(refusal)
+        else:  # also if somebody else closed it, as a stop button does: what came is all there is
             await self._finish(self.format.end(stream.report))
 
     async def _refuse(self, refusal: Refusal) -> None:
@@ -162,26 +182,26 @@ class Handover:
         """Send the last of it; no comment may follow."""
         async with self._writing:
             self._over = True
-            await self._write(data, head)
-            await self.client.finish()
+            await self._write(data, head, last=True)
 
-    async def _send(self, data: bytes) -> None:
-        """Send frames; no two at a time."""
-        async with self._writing:
-            if not self._over:
-                await self._write(data, STREAM_HEAD)
-
-    async def _write(self, data: bytes, head: Head) -> None:
-        if self._status is None:
-            self._status, headers = head
-            await self.client.start(self._status, headers)
-        await self.client.write(data)
+    async def _write(self, data: bytes, head: Head, *, last: bool = False) -> None:
+        """Send frames, after the head if none is out; no two at a time."""
+        try:
+            async with asyncio.timeout(self.send_timeout):
+                if self._status is None:
+                    self._status, headers = head
+                    await self.client.start(self._status, headers)
+                await self.client.write(data)
+                if last:
+                    await self.client.finish()
+        except TimeoutError as error:
+            raise ClientGoneError from error
         self._bytes += len(data)
         self._written_ns = self.clock()
 
     async def _beat(self) -> None:
         """Send a comment whenever nothing was sent for so long."""
-        with contextlib.suppress(ClientGoneError):  # who watches the client tells
+        try:
             while True:
                 silent = (self.clock() - self._written_ns) / NS
                 if silent < self.heartbeat:
@@ -189,11 +209,23 @@ class Handover:
                 elif self._writing.locked():  # the client doesn't take what there is
                     await self.sleep(self.heartbeat)
                 else:
-                    await self._send(HEARTBEAT)
-                    self._heartbeats += 1
+                    await self._comment()
+        except ClientGoneError:
+            await self._let_go()
+
+    async def _comment(self) -> None:
+        async with self._writing:
+            if self._over:  # the end stood before us in the queue
+                return
+            await self._write(HEARTBEAT, STREAM_HEAD)
+            self._heartbeats += 1
 
     async def _watch(self) -> None:
         """Close the stream as soon as the client has gone."""
         await self.client.gone()
+        await self._let_go()
+
+    async def _let_go(self) -> None:
+        """Nobody listens any more: upstream needn't go on."""
         self._gone = True
         await self.stream.aclose()

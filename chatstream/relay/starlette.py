@@ -27,7 +27,8 @@ except ModuleNotFoundError as error:
 class StreamResponse(Response):
     """An :class:`chatstream.relay.asgi.StreamResponse` that Starlette knows as one of its own.
 
-    Its status and headers are settled when the first token has come.
+    Its status is settled when the first token has come. Headers and cookies can be set
+    until it is returned.
     """
 
     def __init__(
@@ -36,16 +37,23 @@ class StreamResponse(Response):
         *,
         format: Format = OPENAI,  # noqa: A002 what it is
         heartbeat: float = 15.0,
+        send_timeout: float | None = 60.0,
         headers: Mapping[str, str] | None = None,
         relayed: Callable[[Relayed], None] | None = None,
     ) -> None:
-        super().__init__(media_type="text/event-stream")
+        super().__init__(headers=headers, media_type="text/event-stream")
+        del self.headers["content-length"]  # Starlette's, of no content
         self._answer = asgi.StreamResponse(
-            stream, format=format, heartbeat=heartbeat, headers=headers, relayed=relayed
+            stream,
+            format=format,
+            heartbeat=heartbeat,
+            send_timeout=send_timeout,
+            relayed=relayed,
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request."""
+        self._answer.raw_headers = self.raw_headers
         await self._answer(scope, receive, send)
         if self.background is not None:
             await self.background()

@@ -22,6 +22,7 @@ async def respond(
     *,
     format: Format = OPENAI,  # noqa: A002 what it is
     heartbeat: float = 15.0,
+    send_timeout: float | None = 60.0,
     headers: Mapping[str, str] | None = None,
     relayed: Callable[[Relayed], None] | None = None,
 ) -> web.StreamResponse:
@@ -29,13 +30,16 @@ async def respond(
 
     *stream* is what ``session.stream(…)`` returns; it is closed as soon as the client has
     gone. What goes wrong before the first token becomes a status with an error object, and
-    after it an event. *headers* are sent besides those of an event stream. *relayed* is told
-    how it went.
+    after it an event. A comment goes out after *heartbeat* seconds of silence; a client that
+    takes nothing for *send_timeout* seconds is hung up on. *headers* are sent besides those
+    of an event stream. *relayed* is told how it went, also if the handler was cancelled.
     """
     client = _WebClient(request, headers or {})
-    found = await Handover(stream, client, format, heartbeat).run()
-    if relayed is not None:
-        relayed(found)
+    found = await Handover(
+        stream, client, format, heartbeat=heartbeat, send_timeout=send_timeout, relayed=relayed
+    ).run()
+    if found.client_gone and request.transport is not None:
+        request.transport.abort()  # or aiohttp would wait for it to take the rest
     return client.response
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatstream.codec import read_chunk
-from chatstream.relay import OPENAI, TEXT, Refusal
+from chatstream.relay import OPENAI, TEXT, OpenAIFormat, Refusal
 from chatstream.sse import SSEParser
 from chatstream.testing import FakeClock
 from tests.relay.upstream import DONE, chunk, reads, stream_of
@@ -48,6 +48,32 @@ def test_openais_format_has_each_chunk_as_it_came(wire):
     choices = [{"finish_reason": None, **choice} for choice in wire["choices"]]
     assert "message" == event
     assert {**wire, "choices": choices} == json.loads(data)
+
+
+def test_openais_format_tells_of_usage_only_to_who_may_expect_it():
+    """
+    A chunk without choices comes as a surprise to who takes the first of each.
+    """
+    usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+    said = {"index": 0, "delta": {"content": "A"}, "finish_reason": None}
+    quiet = OpenAIFormat(usage=False)
+    ((_, data),) = events(quiet.chunk(read_chunk({"choices": [said], "usage": usage})))
+
+    assert {"choices": [said]} == json.loads(data)
+    assert b"" == quiet.chunk(read_chunk({"choices": [], "usage": usage}))
+    assert b"" != quiet.chunk(read_chunk({"choices": [], "prompt_filter_results": []}))
+
+
+def test_a_chunk_keeps_all_that_is_known_of_it():
+    wire = {
+        "choices": [{"index": 0, "delta": {"content": "A"}, "finish_reason": "stop", "logprobs": {
+            "content": [{"token": "A", "logprob": -0.5, "bytes": [65], "top_logprobs": []}]}}],
+        "service_tier": "flex", "system_fingerprint": "fp", "obfuscation": "xx",
+        "moderation": {"input": {"type": "error", "code": "c", "message": "m", "results": []}},
+    }  # fmt: skip
+    ((_, data),) = events(OPENAI.chunk(read_chunk(wire)))
+
+    assert wire == json.loads(data)
 
 
 @given(st.text(st.characters()))

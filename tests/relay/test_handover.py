@@ -156,10 +156,16 @@ async def test_a_client_that_leaves_ends_the_stream(clock, when):
     assert (None if when == "before anything" else 200) == relayed.status
 
 
-async def test_a_stop_button_ends_the_answer_well(clock):
+@pytest.mark.parametrize(
+    ("form", "last"), [(TEXT, b'"verdict":"closed"'), (OPENAI, b'"code":"stopped"')]
+)
+async def test_a_stop_button_ends_the_answer_well(clock, form, last):
+    """
+    And doesn't let it look whole, also where the format has no word for that.
+    """
     stream = stream_of(clock, (*reads(chunk("a")), (0.1, None)))
     browser = Browser()
-    running = asyncio.create_task(handover(clock, stream, browser).run())
+    running = asyncio.create_task(handover(clock, stream, browser, form).run())
     for _ in range(20):
         await asyncio.sleep(0)
     await stream.aclose()
@@ -167,7 +173,8 @@ async def test_a_stop_button_ends_the_answer_well(clock):
 
     assert not relayed.client_gone
     assert browser.finished
-    assert b'"verdict":"closed"' in browser.writes[-1]
+    assert last in browser.writes[-1]
+    assert b"[DONE]" not in browser.body
 
 
 async def test_silence_is_broken_by_comments(clock):
@@ -247,9 +254,58 @@ async def test_a_client_that_takes_nothing_gets_no_comments(clock):
     assert 0 == relayed.heartbeats
 
 
+class Stuck(Browser):
+    """Takes nothing, and stays."""
+
+    async def write(self, data):
+        self.writes.append(data)
+        await never(0)
+
+
+async def test_a_client_that_takes_nothing_for_too_long_is_let_go(clock):
+    """
+    It would hold a stream of ours, which somebody pays for, as long as it likes.
+    """
+    browser = Stuck()
+    relayed = await handover(
+        clock, stream_of(clock, reads(*ANSWER)), browser, send_timeout=0.0
+    ).run()
+
+    assert 1 == len(browser.writes)
+    assert relayed.client_gone
+    assert Verdict.CLOSED is relayed.report.verdict
+
+
+async def test_so_is_one_that_takes_no_comment(clock):
+    async def soon(seconds):
+        clock.advance(seconds)
+        await asyncio.sleep(0)
+
+    browser = Stuck()
+    stream = stream_of(clock, ((0.0, None),))
+    relayed = await handover(clock, stream, browser, sleep=soon, send_timeout=0.0).run()
+
+    assert [b": keep-alive\n\n"] == browser.writes
+    assert (True, 0) == (relayed.client_gone, relayed.heartbeats)
+    assert Verdict.CLOSED is relayed.report.verdict
+
+
+async def test_a_comment_that_waited_for_the_end_isnt_sent(clock):
+    """
+    One may be due while the last chunk is being written, and stand in the queue behind the end.
+    """
+    browser = Browser()
+    relay = handover(clock, stream_of(clock, reads(*ANSWER)), browser)
+    await relay.run()
+    await relay._comment()
+
+    assert b"keep-alive" not in browser.body
+
+
 async def test_cancelling_it_closes_the_stream(clock):
     stream = stream_of(clock, (*reads(chunk("a")), (0.1, None)))
-    running = asyncio.create_task(handover(clock, stream, Browser()).run())
+    told = []
+    running = asyncio.create_task(handover(clock, stream, Browser(), relayed=told.append).run())
     for _ in range(20):
         await asyncio.sleep(0)
     running.cancel()
@@ -257,6 +313,23 @@ async def test_cancelling_it_closes_the_stream(clock):
         await running
 
     assert Verdict.CANCELLED is stream.verdict
+    assert [(Verdict.CANCELLED, 200)] == [(each.report.verdict, each.status) for each in told]
+
+
+async def test_what_the_framework_fails_with_is_raised(clock):
+    """
+    Who can't see the client leave has to know.
+    """
+
+    class Broken(Browser):
+        async def gone(self):
+            raise ValueError("no such client")
+
+    browser = Broken()
+    with pytest.raises(ValueError, match="no such client"):
+        await handover(clock, stream_of(clock, reads(*ANSWER)), browser).run()
+
+    assert browser.finished
 
 
 async def test_a_stream_that_is_entered_is_left_to_its_owner(clock):

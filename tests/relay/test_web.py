@@ -2,11 +2,16 @@
 
 import asyncio
 import json
+import re
+import socket
+import struct
+from collections import Counter
 from contextlib import AsyncExitStack
 
 import aiohttp
 import pytest
 from aiohttp import web
+from yarl import URL
 
 from chatstream import ChatSession, RetryPolicy, user
 from chatstream.completion import Verdict
@@ -30,6 +35,7 @@ class Service:
     def __init__(self, session):
         self.session = session
         self.relayed = []
+        self.send_timeout = None
         self.over = asyncio.Event()
 
     def stream(self, prompt):
@@ -48,14 +54,14 @@ async def until(holds):
 
 
 async def started(handler, stack):
-    """Serve a handler of aiohttp.web; return its URL."""
+    """Serve a handler of aiohttp.web; return what runs it."""
     app = web.Application()
     app.router.add_post("/chat", handler)
     runner = web.AppRunner(app)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    return f"http://127.0.0.1:{runner.addresses[0][1]}/chat"
+    return runner
 
 
 @pytest.fixture
@@ -75,9 +81,11 @@ async def service(upstream):
                 format=TEXT if asked.get("plain") else OPENAI,
                 headers={"X-Service": "ours"},
                 relayed=service.told,
+                send_timeout=service.send_timeout,
             )
 
-        service.url = await started(handler, stack)
+        service.runner = await started(handler, stack)
+        service.url = f"http://127.0.0.1:{service.runner.addresses[0][1]}/chat"
         service.http = await stack.enter_async_context(aiohttp.ClientSession())
         yield service
 
@@ -133,6 +141,8 @@ async def test_a_client_that_leaves_ends_the_upstream_request(service, upstream,
 
     assert relayed.client_gone
     assert Verdict.CLOSED is relayed.report.verdict
+    await upstream.until(lambda server: not server.open_connections)
+    assert 1 == upstream.abandoned_streams
 
 
 async def aenter(context):
@@ -158,6 +168,72 @@ async def test_a_client_that_reads_nothing_makes_upstream_wait(service, upstream
     assert service.relayed[0].client_gone
 
 
+@pytest.mark.parametrize("how", ["resets", "stays"])
+async def test_a_client_that_takes_nothing_holds_nothing(service, upstream, how):
+    upstream.profile = Profile(time_to_first_token=0, gap=0, tokens=20_000, payload_bytes=2_000)
+    service.send_timeout = 0.05 if how == "stays" else None
+    reader, writer = await asyncio.open_connection("127.0.0.1", URL(service.url).port, limit=1)
+    writer.write(b'POST /chat HTTP/1.1\r\nhost: h\r\ncontent-length: 16\r\n\r\n{"prompt": "Go"}')
+    await reader.read(1)
+    if how == "resets":
+        reset = struct.pack("ii", 1, 0)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+        writer.close()
+    await asyncio.wait_for(service.over.wait(), 10)
+    (relayed,) = service.relayed
+
+    assert relayed.client_gone
+    assert Verdict.CLOSED is relayed.report.verdict
+    await upstream.until(lambda server: not server.open_connections)
+    await until(lambda: not service.runner.server.connections)
+    writer.close()
+
+
+async def test_a_connection_serves_again(service):
+    """
+    What is over is over to the byte, or the next answer would begin in the middle of this one.
+    """
+    for _ in range(3):
+        async with service.http.post(service.url, json={"prompt": "Count to 3"}) as response:
+            body = await response.read()
+            assert body.endswith(b"data: [DONE]\n\n")
+
+    assert 1 == len(service.runner.server.connections)
+
+
+async def test_of_many_clients_each_gets_its_own(service, upstream):
+    """
+    A third leaves on the way; those who stay get their answers, and nothing stays open.
+    """
+    upstream.profile = Profile(time_to_first_token=0.01, gap=0.005)
+
+    async def ask(number):
+        leaves = number % 3 == 0
+        prompt = "Count to 1000" if leaves else f"say {number} is mine and not yours"
+        asked = {"prompt": prompt, "plain": True}
+        async with service.http.post(service.url, json=asked) as response:
+            if leaves:
+                await response.content.readany()
+                response.close()
+                return None
+            body = await response.text()
+        texts = re.findall(r"event: delta\ndata: (.*)", body)
+        assert '"verdict":"finished"' in body
+        return "".join(json.loads(data)["text"] for data in texts)
+
+    said = await asyncio.gather(*map(ask, range(60)))
+    await until(lambda: len(service.relayed) == 60)
+
+    assert [
+        None if number % 3 == 0 else f"{number} is mine and not yours" for number in range(60)
+    ] == said
+    assert {Verdict.FINISHED: 40, Verdict.CLOSED: 20} == Counter(
+        relayed.report.verdict for relayed in service.relayed
+    )
+    await upstream.until(lambda server: not server.open_streams)
+    assert 20 == upstream.abandoned_streams
+
+
 # --- ASGI ---------------------------------------------------------------------------
 
 
@@ -167,8 +243,11 @@ class Server:
     def __init__(self):
         self.sent = []
         self.left = asyncio.Event()
+        self.body = [{"type": "http.request", "body": b"", "more_body": False}]
 
     async def receive(self):
+        if self.body:
+            return self.body.pop()
         await self.left.wait()
         return {"type": "http.disconnect"}
 
@@ -181,13 +260,18 @@ async def test_an_asgi_server_gets_the_same(upstream):
     server, told = Server(), []
     async with ChatSession(upstream.base_url, "key") as session:
         stream = session.stream(model="simulated", messages=[user("Count to 3")])
-        app = StreamResponse(stream, headers={"X-Service": "ours"}, relayed=told.append)
+        headers = {"X-Service": "ours", "cache-control": "public"}
+        app = StreamResponse(stream, headers=headers, relayed=told.append)
         await app({"type": "http"}, server.receive, server.send)
     head, *parts = server.sent
 
     assert ("http.response.start", 200) == (head["type"], head["status"])
-    assert (b"x-service", b"ours") in head["headers"]
-    assert (b"content-type", b"text/event-stream; charset=utf-8") in head["headers"]
+    assert [
+        (b"cache-control", b"no-store"),
+        (b"content-type", b"text/event-stream; charset=utf-8"),
+        (b"x-accel-buffering", b"no"),
+        (b"x-service", b"ours"),
+    ] == sorted(head["headers"])
     assert [*[True] * (len(parts) - 1), False] == [part["more_body"] for part in parts]
     assert b"".join(part["body"] for part in parts).endswith(b"data: [DONE]\n\n")
     assert Verdict.FINISHED is told[0].report.verdict
