@@ -32,7 +32,7 @@ async def chat(request: web.Request) -> web.StreamResponse:
     try:
         stream = request.app[SESSION].stream(
             model=request.app[MODEL],
-            messages=[system("Be helpful and brief."), *asked["messages"][-TURNS:]],
+            messages=[system("Be helpful and brief."), *asked.get("messages", [])[-TURNS:]],
         )
     except RequestError as error:
         refusal = refusal_of(error)
