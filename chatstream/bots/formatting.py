@@ -8,6 +8,7 @@ understands emphasis as ``markup`` does, so that what a cut has closed is closed
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Literal, TypeAlias
 
@@ -78,8 +79,9 @@ def format_markdown(markdown: str) -> Formatted:
     """
     whole = _Pieces()
     paragraph: list[str] = []
-    lines = iter(_LINE.findall(markdown))
-    for line in lines:
+    lines = deque(_LINE.findall(markdown))
+    while lines:
+        line = lines.popleft()
         heading = _HEADING.match(line)
         fence = Fence.of(line.rstrip("\r\n"))
         if fence or heading or not line.strip() or _ITEM.match(line):
@@ -100,9 +102,10 @@ def format_markdown(markdown: str) -> Formatted:
 # --- Blocks --------------------------------------------------------------------------
 
 
-def _code_block(whole: _Pieces, fence: Fence, lines: Iterator[str]) -> None:
+def _code_block(whole: _Pieces, fence: Fence, lines: deque[str]) -> None:
     code, newline = "", ""
-    for line in lines:
+    while lines and not (fence.quoted and lines[0][0] not in " \t>"):
+        line = lines.popleft()
         last = line.rstrip("\r\n")
         if fence.ends_with(last):
             code, newline = code.removesuffix("\n").removesuffix("\r"), line[len(last) :]

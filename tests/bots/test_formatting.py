@@ -53,6 +53,7 @@ SEEN = [
     ("~~~\n```\n~~~", "<pre>```</pre>"),
     ("```py\nopen\n", "<pre py>open\n</pre>"),
     ("a\n```\n```\nb", "a\n\nb"),
+    ("> ```\n> *a*\n*b*", "<pre>> *a*\n</pre><i>b</i>"),
     ("[a **b**](https://x.org/y_(z))", "<a https://x.org/y_(z)>a <b>b</b></a>"),
     ('[`a`](http://x.org "T") ![i](https://x.org)', "<a http://x.org>a</a> <a https://x.org>i</a>"),
     ("**[a](mailto:b@x.org)**", "<b><a mailto:b@x.org>a</a></b>"),

@@ -250,7 +250,8 @@ async def test_no_mention_notifies_wherever_it_is_cut(stream_in, platform, menti
     sink = stream_in(DIRECT)
     for cut in range(1, len(mention)):
         message = await sink.start("See " + mention[:cut])
-        await sink.append(message, mention[cut:] + " there")
+        await sink.append(message, mention[cut:] + " and " + mention[:cut])
+        await sink.append(message, mention[cut:])
         await sink.stop(message, "")
         platform.windows.clear()
 
