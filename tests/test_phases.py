@@ -21,6 +21,7 @@ from chatstream.marks import NS
 from chatstream.phases import Gate, let_out
 from chatstream.sockets import stamped_socket
 from chatstream.testing import FakeClock, Profile, SimulatedServer
+from tests.waiting import until
 
 ASK = {"model": "m", "messages": [{"role": "user", "content": "count to 3"}]}
 ONCE = RetryPolicy(1)
@@ -223,14 +224,6 @@ class Names(AbstractResolver):
     def found(self, lookups):
         for lookup in lookups:
             lookup.set_result(None)
-
-
-async def until(condition):
-    """Let the loop turn until something is so."""
-    while True:
-        if condition():
-            return
-        await asyncio.sleep(0)
 
 
 @pytest.fixture

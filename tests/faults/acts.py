@@ -20,8 +20,6 @@ ASK = {"model": "m", "messages": [{"role": "user", "content": PROMPT}]}
 ONCE = RetryPolicy(1)
 SOON = 0.05
 """Seconds after which a clock runs out where nothing is to come."""
-GIVEN_UP = 5
-"""Seconds after which something that happens at once didn't."""
 
 
 # --- Answers --------------------------------------------------------------------------
@@ -101,13 +99,6 @@ async def read(stream, way=aiter):
         error = caught
     assert error is not None or stream.verdict is not Verdict.TRUNCATED
     return Played(stream, events, error)
-
-
-async def until(condition):
-    """Return when *condition* is true, of what tells no event of its own: sockets, tasks."""
-    async with asyncio.timeout(GIVEN_UP):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0)
 
 
 async def child(code, *arguments, **environment):

@@ -20,7 +20,6 @@ from chatstream import (
 )
 from tests.faults.acts import (
     ASK,
-    GIVEN_UP,
     KEY,
     ONCE,
     OUTPUT,
@@ -33,6 +32,7 @@ from tests.faults.acts import (
     keeps,
     read,
 )
+from tests.waiting import GIVEN_UP
 
 MARGIN = 8 * 1024 * 1024
 """Bytes of memory that a stream may take beyond its limit."""

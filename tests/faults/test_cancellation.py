@@ -11,7 +11,8 @@ import zlib
 import pytest
 
 from chatstream import ChatSession, IdleTimeoutError, RetryPolicy, Timeouts, Verdict, exchange
-from tests.faults.acts import ASK, DONE, GIVEN_UP, STOP, child, chunk, descriptors, frame, until
+from tests.faults.acts import ASK, DONE, STOP, child, chunk, descriptors, frame
+from tests.waiting import GIVEN_UP, until
 
 # --- The torture ---------------------------------------------------------------------
 

@@ -24,7 +24,6 @@ from chatstream.observers.memory import MemoryRecorder
 from tests.faults.acts import (
     ASK,
     DONE,
-    GIVEN_UP,
     ONCE,
     STOP,
     UNTIL_CLOSED,
@@ -34,8 +33,8 @@ from tests.faults.acts import (
     frame,
     mute,
     read,
-    until,
 )
+from tests.waiting import GIVEN_UP, until
 
 
 @pytest.fixture

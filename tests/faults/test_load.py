@@ -19,19 +19,8 @@ from chatstream import (
 )
 from chatstream.sockets import stamped_socket
 from chatstream.testing import Profile, SimulatedServer
-from tests.faults.acts import (
-    ASK,
-    DONE,
-    GIVEN_UP,
-    ONCE,
-    STOP,
-    child,
-    chunk,
-    frame,
-    read,
-    resident,
-    until,
-)
+from tests.faults.acts import ASK, DONE, ONCE, STOP, child, chunk, frame, read, resident
+from tests.waiting import GIVEN_UP, until
 
 MIB = 1024 * 1024
 

@@ -16,7 +16,8 @@ from chatstream import (
     Timeouts,
     Verdict,
 )
-from tests.faults.acts import ASK, GIVEN_UP, ONCE, acquired, descriptors, resident
+from tests.faults.acts import ASK, ONCE, acquired, descriptors, resident
+from tests.waiting import GIVEN_UP
 
 TIMES = 1000
 GROWTH = 5 * 1024 * 1024

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from attrs import evolve
 
 from chatstream import ChatSession, RetryPolicy, user
+from chatstream.bots import LiveMessage
 from chatstream.testing import Profile, SimulatedServer
 
 SECTION = (
@@ -50,6 +51,11 @@ class Model:
 
     async def aclose(self):
         await self._own.aclose()
+
+
+def live_with(sink, platform, **options):
+    """A live message on a platform's own clock."""
+    return LiveMessage(sink, clock=platform.clock, call_later=platform.clock.call_later, **options)
 
 
 @asynccontextmanager

@@ -1,9 +1,11 @@
-"""Programs that aren't Python's."""
+"""What tests with outside parts share: programs that aren't Python's, a model for bots."""
 
 import os
 import shutil
 
 import pytest
+
+from tests.outside.answers import speaking
 
 
 @pytest.fixture(scope="session")
@@ -22,3 +24,10 @@ def program():
         return found
 
     return find
+
+
+@pytest.fixture
+async def model():
+    """A model that says what a test wants a bot to show."""
+    async with speaking() as model:
+        yield model

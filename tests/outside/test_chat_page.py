@@ -1,7 +1,5 @@
 """The example's chat page in a real browser, and the service behind it."""
 
-import asyncio
-import importlib.util
 import os
 from pathlib import Path
 
@@ -12,10 +10,11 @@ from chatstream import ChatSession, RetryPolicy
 from chatstream.completion import Verdict
 from chatstream.testing import Profile, SimulatedServer
 from tests.outside.chromium import Chromium
+from tests.outside.services import example
+from tests.waiting import until
 
 pytestmark = pytest.mark.outside
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "web_service.py"
 HOSTILE = '<script>document.title = "pwned"</script><img src=x onerror="document.title=1">**b**'
 LAST = "[...document.querySelectorAll('article.assistant')].at(-1)"
 SCREENSHOTS = os.environ.get("SCREENSHOTS")
@@ -48,14 +47,11 @@ class Site:
 
 @pytest.fixture
 async def site():
-    spec = importlib.util.spec_from_file_location("web_service", EXAMPLE)
-    example = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(example)
     async with (
         SimulatedServer(Profile(time_to_first_token=0.01, gap=0.01)) as upstream,
         ChatSession(upstream.base_url, "none", retry=RetryPolicy(1)) as session,
     ):
-        site = Site(upstream, session, example)
+        site = Site(upstream, session, example("web_service"))
         await site.start()
         yield site
         await site.runner.cleanup()
@@ -124,9 +120,7 @@ async def test_an_answer_can_be_stopped(page, site, how):
     else:
         await page.press("Escape")
     text, note = await answered(page)
-    async with asyncio.timeout(10):
-        while stream.verdict is not Verdict.CLOSED:  # noqa: ASYNC110 no event tells
-            await asyncio.sleep(0.01)
+    await until(lambda: stream.verdict is Verdict.CLOSED)
 
     assert "Stopped." == note
     assert text.startswith("1, 2")

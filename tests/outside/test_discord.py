@@ -12,11 +12,10 @@ from chatstream.bots import (
     EditSink,
     ExpiredError,
     FloodError,
-    LiveMessage,
     SinkError,
     UnreachableError,
 )
-from tests.outside.answers import ANSWER, HOSTILE, bare, speaking
+from tests.outside.answers import ANSWER, HOSTILE, bare, live_with
 from tests.standins.discord import LENGTH, TOKEN_LASTS, DiscordStandIn, as_json
 from tests.standins.site import Haste, Window, page
 
@@ -69,16 +68,6 @@ def interaction(discord, client, channel, platform):
     interaction = discord.Interaction(data=data, state=client._connection)
     interaction.channel = channel
     return interaction
-
-
-@pytest.fixture
-async def model():
-    async with speaking() as model:
-        yield model
-
-
-def live_with(sink, platform, **options):
-    return LiveMessage(sink, clock=platform.clock, call_later=platform.clock.call_later, **options)
 
 
 # --- The sink ------------------------------------------------------------------------

@@ -1,17 +1,15 @@
 """The example with OpenAI's own API, on uvicorn, and the openai package as its client."""
 
-import asyncio
-import importlib.util
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from chatstream.testing import Profile, SimulatedServer
+from tests.outside.services import example, on_uvicorn
+from tests.waiting import until
 
 pytestmark = pytest.mark.outside
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "fastapi_service.py"
 COUNT = [{"role": "user", "content": "Count to 5"}]
 
 
@@ -21,13 +19,6 @@ async def upstream():
         yield server
 
 
-async def until(holds):
-    """Wait until something is so."""
-    async with asyncio.timeout(10):
-        while not holds():  # noqa: ASYNC110 no event tells
-            await asyncio.sleep(0.005)
-
-
 @pytest.fixture
 async def service(upstream, outside, monkeypatch):
     """The example's application on a port of its own, and a client that speaks to it."""
@@ -35,21 +26,12 @@ async def service(upstream, outside, monkeypatch):
     outside("fastapi")
     monkeypatch.setenv("OPENAI_BASE_URL", upstream.base_url)
     monkeypatch.setenv("OPENAI_API_KEY", "sk-upstream")
-    spec = importlib.util.spec_from_file_location("fastapi_service", EXAMPLE)
-    example = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(example)
-    server = uvicorn.Server(uvicorn.Config(example.app, port=0, log_level="warning"))
-    serving = asyncio.create_task(server.serve())
-    await until(lambda: server.started)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    async with openai.AsyncOpenAI(
-        base_url=f"http://127.0.0.1:{port}/v1", api_key="sk-ours", max_retries=0
-    ) as client:
-        yield SimpleNamespace(
-            client=client, create=client.chat.completions.create, openai=openai, app=example.app
-        )
-    server.should_exit = True
-    await serving
+    app = example("fastapi_service").app
+    async with (
+        on_uvicorn(uvicorn, app) as (origin, _),
+        openai.AsyncOpenAI(base_url=f"{origin}/v1", api_key="sk-ours", max_retries=0) as client,
+    ):
+        yield SimpleNamespace(create=client.chat.completions.create, openai=openai, app=app)
 
 
 async def test_an_answer_streams(service):

@@ -1,8 +1,6 @@
 """chatstream.relay, as the openai package sees it: one who knows the format and trusts it."""
 
 import asyncio
-import importlib.util
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -11,10 +9,10 @@ from aiohttp import web
 from chatstream import ChatSession, RetryPolicy
 from chatstream.relay.web import respond
 from chatstream.testing import Profile, SimulatedServer
+from tests.outside.services import example
 
 pytestmark = pytest.mark.outside
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "fastapi_service.py"
 COUNT = [{"role": "user", "content": "Count to 5"}]
 LONG = [{"role": "user", "content": "Count to 1000"}]
 
@@ -131,12 +129,10 @@ async def test_the_example_sends_the_usage_to_who_asked(session, outside, asked)
     """
     openai, httpx = outside("openai"), outside("httpx")
     outside("fastapi")
-    spec = importlib.util.spec_from_file_location("fastapi_service", EXAMPLE)
-    example = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(example)
-    example.app.state.session = session
+    app = example("fastapi_service").app
+    app.state.session = session
     options = {} if asked is None else {"stream_options": asked}
-    transport = httpx.ASGITransport(example.app)
+    transport = httpx.ASGITransport(app)
     async with (
         httpx.AsyncClient(transport=transport) as http,
         openai.AsyncOpenAI(base_url="http://s/v1", api_key="k", http_client=http) as client,

@@ -10,15 +10,10 @@ from chatstream import ChatSession, RetryPolicy, user
 from chatstream.completion import Verdict
 from chatstream.relay import OPENAI, TEXT
 from chatstream.testing import Profile, SimulatedServer
+from tests.outside.services import on_uvicorn
+from tests.waiting import until
 
 pytestmark = pytest.mark.outside
-
-
-async def until(holds):
-    """Wait until something is so."""
-    async with asyncio.timeout(10):
-        while not holds():  # noqa: ASYNC110 no event tells
-            await asyncio.sleep(0.005)
 
 
 @pytest.fixture(params=["plain", "behind middleware"])
@@ -54,22 +49,20 @@ async def service(request, outside):
     async with (
         SimulatedServer(Profile(time_to_first_token=0, gap=0)) as upstream,
         ChatSession(upstream.base_url, "none", retry=RetryPolicy(1)) as session,
+        on_uvicorn(uvicorn, app) as (origin, server),
         aiohttp.ClientSession() as http,
     ):
-        server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical"))
-        serving = asyncio.create_task(server.serve())
-        await until(lambda: server.started)
-        url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/chat"
         yield SimpleNamespace(
-            ask=lambda prompt: http.post(url, params={"prompt": prompt}),
+            ask=lambda prompt: http.post(f"{origin}/chat", params={"prompt": prompt}),
+            waits_for_client=lambda: any(
+                connection.flow.write_paused for connection in server.server_state.connections
+            ),
             upstream=upstream,
             relayed=relayed,
             after=after,
             options=options,
         )
         await http.close()
-        server.should_exit = True
-        await serving
 
 
 async def test_it_is_a_response_like_others(service):
@@ -132,7 +125,7 @@ async def test_a_client_that_takes_nothing_makes_upstream_wait(service, how):
     service.options["send_timeout"] = 0.2 if how == "stays" else None
     async with service.ask("Go") as response:
         if how == "leaves":
-            await asyncio.sleep(0.2)  # it has no reason to stop before
+            await until(service.waits_for_client)
             response.close()
         await until(lambda: service.relayed)
 

@@ -11,12 +11,11 @@ from chatstream.bots import (
     EditSink,
     ExpiredError,
     FloodError,
-    LiveMessage,
     SinkError,
     StreamSink,
     UnreachableError,
 )
-from tests.outside.answers import ANSWER, HOSTILE, bare, speaking
+from tests.outside.answers import ANSWER, HOSTILE, bare, live_with
 from tests.standins.site import Haste, Window, page
 from tests.standins.slack import LENGTH, STREAM_LASTS, SlackStandIn
 
@@ -62,16 +61,6 @@ def stream_in(slack, client):
 def edit_in(slack, client):
     """The same for one that edits."""
     return lambda channel, **options: slack.SlackEditSink(client, channel, **options)
-
-
-@pytest.fixture
-async def model():
-    async with speaking() as model:
-        yield model
-
-
-def live_with(sink, platform, **options):
-    return LiveMessage(sink, clock=platform.clock, call_later=platform.clock.call_later, **options)
 
 
 # --- The sinks -----------------------------------------------------------------------

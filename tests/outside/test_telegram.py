@@ -9,12 +9,11 @@ from chatstream.bots import (
     DraftSink,
     ExpiredError,
     FloodError,
-    LiveMessage,
     SinkError,
     UnreachableError,
 )
 from chatstream.bots.formatting import format_markdown
-from tests.outside.answers import ANSWER, HOSTILE, bare, speaking
+from tests.outside.answers import ANSWER, HOSTILE, bare, live_with
 from tests.standins.site import Haste, Window, page
 from tests.standins.telegram import LENGTH, TelegramStandIn
 
@@ -54,12 +53,6 @@ def sink_in(bot):
     from chatstream.bots.telegram import TelegramSink  # noqa: PLC0415 aiogram may be missing
 
     return lambda chat, **options: TelegramSink(bot, chat, **options)
-
-
-@pytest.fixture
-async def model():
-    async with speaking() as model:
-        yield model
 
 
 @pytest.fixture
@@ -257,10 +250,6 @@ async def test_cancelling_passes(sink_in, telegram):
 
 
 # --- Whole answers -------------------------------------------------------------------
-
-
-def live_with(sink, telegram, **options):
-    return LiveMessage(sink, clock=telegram.clock, call_later=telegram.clock.call_later, **options)
 
 
 @pytest.mark.parametrize(("chat", "writes"), [(PRIVATE, range(20, 90)), (GROUP, range(8, 40))])

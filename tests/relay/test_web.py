@@ -19,6 +19,7 @@ from chatstream.relay import OPENAI, TEXT
 from chatstream.relay.asgi import StreamResponse
 from chatstream.relay.web import respond
 from chatstream.testing import Profile, SimulatedServer
+from tests.waiting import until
 
 QUICK = Profile(time_to_first_token=0, gap=0)
 
@@ -44,13 +45,6 @@ class Service:
     def told(self, relayed):
         self.relayed.append(relayed)
         self.over.set()
-
-
-async def until(holds):
-    """Wait until something is so."""
-    async with asyncio.timeout(10):
-        while not holds():  # noqa: ASYNC110 no event tells
-            await asyncio.sleep(0.001)
 
 
 async def started(handler, stack):
@@ -150,26 +144,11 @@ async def aenter(context):
     return await context.__aenter__()
 
 
-async def test_a_client_that_reads_nothing_makes_upstream_wait(service, upstream):
+@pytest.mark.parametrize("how", ["resets", "stays"])
+async def test_a_client_that_takes_nothing_holds_nothing(service, upstream, how):
     """
     What it doesn't take isn't read; else a service's memory would be its clients' to fill.
     """
-    upstream.profile = Profile(time_to_first_token=0, gap=0, tokens=20_000, payload_bytes=2_000)
-    async with service.http.post(service.url, json={"prompt": "Go"}) as response:
-        stream = next(iter(service.session._streams))
-        seen = []
-        while seen[-3:] != [stream.report.events] * 3:  # it stands still
-            seen.append(stream.report.events)
-            await asyncio.sleep(0.05)
-        response.close()
-    await asyncio.wait_for(service.over.wait(), 10)
-
-    assert 0 < seen[-1] < 20_000
-    assert service.relayed[0].client_gone
-
-
-@pytest.mark.parametrize("how", ["resets", "stays"])
-async def test_a_client_that_takes_nothing_holds_nothing(service, upstream, how):
     upstream.profile = Profile(time_to_first_token=0, gap=0, tokens=20_000, payload_bytes=2_000)
     service.send_timeout = 0.05 if how == "stays" else None
     reader, writer = await asyncio.open_connection("127.0.0.1", URL(service.url).port, limit=1)
@@ -184,6 +163,7 @@ async def test_a_client_that_takes_nothing_holds_nothing(service, upstream, how)
 
     assert relayed.client_gone
     assert Verdict.CLOSED is relayed.report.verdict
+    assert 0 < relayed.report.events < 20_000
     await upstream.until(lambda server: not server.open_connections)
     await until(lambda: not service.runner.server.connections)
     writer.close()
