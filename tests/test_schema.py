@@ -32,7 +32,14 @@ from hypothesis import strategies as st
 
 from chatstream import DecodeError
 from chatstream.codec import load
-from chatstream.schema import UnsupportedTypeError, read, schema_of, shape_of, signature_of
+from chatstream.schema import (
+    UnsupportedTypeError,
+    read,
+    reading,
+    schema_of,
+    shape_of,
+    signature_of,
+)
 from chatstream.schema.docstrings import split_docstring
 from chatstream.testing.schema import instance_of
 
@@ -615,6 +622,47 @@ def test_what_the_simulated_server_makes_of_a_schema_is_read(kind, strict):
     shape = shape_of(kind)
 
     assert read(shape, instance_of(schema_of(shape, strict=strict)))
+
+
+@attrs.frozen
+class Left:
+    below: "Left | Right | None"
+    left: bool = attrs.field(validator=lambda *_: MADE.append(1))
+
+
+@attrs.frozen
+class Right:
+    below: "Left | Right | None"
+    right: bool = attrs.field(validator=lambda *_: MADE.append(1))
+
+
+MADE = []
+DEEP = 12
+"""Levels; twice the work at each of them would be 4,096 times as much."""
+
+
+@pytest.mark.parametrize("leaf", [None, "wrong"])
+def test_the_work_grows_as_the_value_does(leaf, monkeypatch):
+    """
+    Which of two classes an object is may only be told when all below it was read: a model
+    that nests them must not keep a service busy.
+    """
+    looks = []
+    kind = reading._kind
+    monkeypatch.setattr(reading, "_kind", lambda value: looks.append(value) or kind(value))
+    MADE.clear()
+    value = leaf
+    for _ in range(DEEP):
+        value = {"below": value, "right": True}
+    shape = shape_of(Left | Right)
+    if leaf is None:
+        found = read(shape, value)
+        assert value == make_converter().unstructure(found)
+    else:
+        with pytest.raises(DecodeError):
+            read(shape, value)
+
+    assert len(MADE) + len(looks) < 20 * DEEP
 
 
 # --- Functions -------------------------------------------------------------------

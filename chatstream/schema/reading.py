@@ -35,38 +35,108 @@ def read(shape: Shape, value: Any) -> Any:
     :class:`~chatstream.DecodeError` with the path of the first thing wrong.
     """
     try:
-        return _read(shape, value, "$")
+        return _Reader().read(shape, value, "$")
     except RecursionError:
         raise DecodeError("$", "fewer levels", "nesting too deep to read") from None
 
 
-def _read(shape: Shape, value: Any, path: str) -> Any:
-    match shape:
-        case Anything():
-            return value
-        case Described(inner):
-            return _read(inner, value, path)
-        case Scalar(kind):
-            return _scalar(kind, value, path)
-        case Formatted(format_, parse):
-            return _formatted(format_, parse, value, path)
-        case Choice(options):
-            return _choice(options, value, path)
-        case Array(items, make):
-            found = [
-                _read(items, item, f"{path}[{at}]")
-                for at, item in enumerate(_exactly(list, value, path))
-            ]
-            return make(found)
-        case FixedArray(shapes):
-            return _tuple(shapes, value, path)
-        case Table(values):
-            found = _exactly(dict, value, path)
-            return {key: _read(values, item, _under(path, key)) for key, item in found.items()}
-        case Record():
-            return _record(shape, value, path)
-        case _:
-            return _either(shape.members, value, path)
+class _Reader:
+    """Reads one value.
+
+    Of unions in unions each object might be read once for every way down to it, and these
+    double with each level: a model could keep us busy for years. What came of an object
+    is remembered, so that it is read once as each member of a union.
+    """
+
+    def __init__(self) -> None:
+        # By identity: the value holds its parts meanwhile, and the shapes each other.
+        self._known: dict[tuple[int, int], Any] = {}
+
+    def read(self, shape: Shape, value: Any, path: str) -> Any:
+        match shape:
+            case Anything():
+                return value
+            case Described(inner):
+                return self.read(inner, value, path)
+            case Scalar(kind):
+                return _scalar(kind, value, path)
+            case Formatted(format_, parse):
+                return _formatted(format_, parse, value, path)
+            case Choice(options):
+                return _choice(options, value, path)
+            case Array(items, make):
+                found = [
+                    self.read(items, item, f"{path}[{at}]")
+                    for at, item in enumerate(_exactly(list, value, path))
+                ]
+                return make(found)
+            case FixedArray(shapes):
+                return self._tuple(shapes, value, path)
+            case Table(values):
+                found = _exactly(dict, value, path)
+                return {
+                    key: self.read(values, item, _under(path, key)) for key, item in found.items()
+                }
+            case Record():
+                return self._record(shape, value, path)
+            case _:
+                return self._either(shape.members, value, path)
+
+    def _tuple(self, shapes: tuple[Shape, ...], value: Any, path: str) -> tuple[Any, ...]:
+        items = _exactly(list, value, path)
+        if len(items) != len(shapes):
+            raise DecodeError(path, f"{len(shapes)} items", str(len(items)))
+        return tuple(
+            self.read(shape, item, f"{path}[{at}]")
+            for at, (shape, item) in enumerate(zip(shapes, items, strict=True))
+        )
+
+    def _record(self, record: Record, value: Any, path: str) -> Any:
+        given = dict(_exactly(dict, value, path))
+        known: dict[str, Any] = {}
+        for each in record.properties:
+            missing = each.name not in given
+            item = given.pop(each.name, None)
+            if item is None and not each.required and (missing or not takes_null(each.shape)):
+                continue
+            if missing:
+                raise DecodeError(_under(path, each.name), expected(each.shape), "nothing")
+            known[each.name] = self.read(each.shape, item, _under(path, each.name))
+        if given:
+            names = ", ".join(each.name for each in record.properties) or "none"
+            raise DecodeError(path, f"no keys but {one_line(names)}", ", ".join(map(str, given)))
+        try:
+            return record.make(**known)
+        except (TypeError, ValueError) as error:  # its own checks, in its own words
+            raise DecodeError(path, f"a valid {record.name}", str(error)) from error
+
+    def _either(self, members: tuple[Shape, ...], value: Any, path: str) -> Any:
+        """Read what is of one of several shapes; the first that fits it holds."""
+        candidates = [member for member in members if _may_be(member, value)]
+        errors = []
+        for member in candidates:
+            found = self._as_member(member, value, path)
+            if not isinstance(found, DecodeError):
+                return found
+            errors.append(found)
+        if len(errors) == 1:  # which knows better what is wrong
+            raise errors[0]
+        allowed = " or ".join(dict.fromkeys(map(expected, candidates or members)))
+        seen = f"{_kind(value)} that is neither" if candidates else _kind(value)
+        raise DecodeError(path, one_line(allowed), seen)
+
+    def _as_member(self, member: Shape, value: Any, path: str) -> Any:
+        """Return what *value* is as one member of a union, or the error that says why not."""
+        place = id(member), id(value)
+        found = self._known.get(place, self)
+        if found is self:
+            try:
+                found = self.read(member, value, path)
+            except DecodeError as error:
+                found = error
+            if isinstance(value, dict | list):  # others are the same at several paths
+                self._known[place] = found
+        return found
 
 
 def _exactly(kind: type, value: Any, path: str) -> Any:
@@ -108,52 +178,6 @@ def _alike(value: Any, other: Any) -> bool:
     """Tell whether two scalars are of one kind: ``True`` is no 1 in JSON, 1.0 is."""
     numbers = (int, float)
     return type(value) is type(other) or (type(value) in numbers and type(other) in numbers)
-
-
-def _tuple(shapes: tuple[Shape, ...], value: Any, path: str) -> tuple[Any, ...]:
-    items = _exactly(list, value, path)
-    if len(items) != len(shapes):
-        raise DecodeError(path, f"{len(shapes)} items", str(len(items)))
-    return tuple(
-        _read(shape, item, f"{path}[{at}]")
-        for at, (shape, item) in enumerate(zip(shapes, items, strict=True))
-    )
-
-
-def _record(record: Record, value: Any, path: str) -> Any:
-    given = dict(_exactly(dict, value, path))
-    known: dict[str, Any] = {}
-    for each in record.properties:
-        missing = each.name not in given
-        item = given.pop(each.name, None)
-        if item is None and not each.required and (missing or not takes_null(each.shape)):
-            continue
-        if missing:
-            raise DecodeError(_under(path, each.name), expected(each.shape), "nothing")
-        known[each.name] = _read(each.shape, item, _under(path, each.name))
-    if given:
-        names = ", ".join(each.name for each in record.properties) or "none"
-        raise DecodeError(path, f"no keys but {one_line(names)}", ", ".join(map(str, given)))
-    try:
-        return record.make(**known)
-    except (TypeError, ValueError) as error:  # its own checks, in its own words
-        raise DecodeError(path, f"a valid {record.name}", str(error)) from error
-
-
-def _either(members: tuple[Shape, ...], value: Any, path: str) -> Any:
-    """Read what is of one of several shapes; the first that fits it holds."""
-    candidates = [member for member in members if _may_be(member, value)]
-    errors = []
-    for member in candidates:
-        try:
-            return _read(member, value, path)
-        except DecodeError as error:
-            errors.append(error)
-    if len(errors) == 1:  # which knows better what is wrong
-        raise errors[0]
-    allowed = " or ".join(dict.fromkeys(map(expected, candidates or members)))
-    seen = f"{_kind(value)} that is neither" if candidates else _kind(value)
-    raise DecodeError(path, one_line(allowed), seen)
 
 
 def _may_be(shape: Shape, value: Any) -> bool:
