@@ -15,7 +15,7 @@ from chatstream import (
     user,
 )
 from chatstream.events import ContentDeltaEvent, ToolCallDoneEvent, UsageEvent
-from tests.outside.tiny_llama import FIRST_BYTE, READABLE, serve
+from tests.outside.tiny_llama import FIRST_BYTE, READABLE
 
 pytestmark = pytest.mark.outside
 
@@ -42,22 +42,8 @@ WEATHER = {
 }
 
 
-@pytest.fixture(scope="module")
-def url(outside, tmp_path_factory):
-    server = serve(tmp_path_factory.mktemp("llama"), outside)
-    yield f"{server.listening_address}/v1"
-    del server
-
-
-@pytest.fixture
-async def session(url):
-    """A session that tries again at most once: the server closes connections unannounced."""
-    async with ChatSession(url, retry=RetryPolicy(2)) as session:
-        yield session
-
-
-async def test_stream(session):
-    async with session.stream(ASK, max_completion_tokens=30, logit_bias=READABLE) as stream:
+async def test_stream(llama):
+    async with llama.stream(ASK, max_completion_tokens=30, logit_bias=READABLE) as stream:
         events = [event async for event in stream]
 
     text = "".join(event.content or "" for event in events)
@@ -74,8 +60,8 @@ async def test_stream(session):
     assert "timings" in stream.completion.extra or "timings" in events[-1].chunk.extra
 
 
-async def test_typed_events(session):
-    async with session.stream(ASK, max_completion_tokens=10, logit_bias=READABLE) as stream:
+async def test_typed_events(llama):
+    async with llama.stream(ASK, max_completion_tokens=10, logit_bias=READABLE) as stream:
         events = [event async for event in stream.events()]
 
     texts = [event.delta for event in events if isinstance(event, ContentDeltaEvent)]
@@ -84,8 +70,8 @@ async def test_typed_events(session):
     assert 10 == usage.usage.completion_tokens
 
 
-async def test_create(session):
-    completion = await session.create(ASK, max_completion_tokens=12, logit_bias=READABLE)
+async def test_create(llama):
+    completion = await llama.create(ASK, max_completion_tokens=12, logit_bias=READABLE)
 
     [choice] = completion.choices
     assert 12 == len(choice.message.content)
@@ -94,11 +80,11 @@ async def test_create(session):
     assert Verdict.LENGTH is completion.verdict
 
 
-async def test_collected_and_whole_answers_agree(session):
+async def test_collected_and_whole_answers_agree(llama):
     for prompt in ("Hi", "Who are you?", "Count to 100", "é ☃ 😀"):
         ask = {"model": "tiny", "messages": [user(prompt)], "max_completion_tokens": 60}
-        whole = await session.create(ask, **ALWAYS_THE_SAME)
-        async with session.stream(ask, **ALWAYS_THE_SAME) as stream:
+        whole = await llama.create(ask, **ALWAYS_THE_SAME)
+        async with llama.stream(ask, **ALWAYS_THE_SAME) as stream:
             streamed = await stream.collect()
 
         assert whole.choices[0].message.content == streamed.choices[0].message.content
@@ -106,10 +92,10 @@ async def test_collected_and_whole_answers_agree(session):
         assert whole.usage.total_tokens == streamed.usage.total_tokens
 
 
-async def test_several_choices(session):
+async def test_several_choices(llama):
     options = {"n": 2, "max_completion_tokens": 15, "logit_bias": READABLE}
-    whole = await session.create(ASK, **options)
-    async with session.stream(ASK, **options) as stream:
+    whole = await llama.create(ASK, **options)
+    async with llama.stream(ASK, **options) as stream:
         streamed = await stream.collect()
 
     for completion in (whole, streamed):
@@ -118,12 +104,12 @@ async def test_several_choices(session):
     assert 2 == len(stream.report.choices)
 
 
-async def test_stop(session):
-    free = await session.create(ASK, max_completion_tokens=40, **ALWAYS_THE_SAME)
+async def test_stop(llama):
+    free = await llama.create(ASK, max_completion_tokens=40, **ALWAYS_THE_SAME)
     text = free.choices[0].message.content
     stop = text[20:24]
     until = text.index(stop)
-    async with session.stream(
+    async with llama.stream(
         ASK, max_completion_tokens=40, stop=[stop], **ALWAYS_THE_SAME
     ) as stream:
         stopped = await stream.collect()
@@ -133,7 +119,7 @@ async def test_stop(session):
     assert Verdict.FINISHED is stream.verdict
 
 
-async def test_json_schema(session):
+async def test_json_schema(llama):
     """
     The server holds the answer to it by a grammar, whatever the weights say.
     """
@@ -148,7 +134,7 @@ async def test_json_schema(session):
         "additionalProperties": False,
     }
     wanted = {"type": "json_schema", "json_schema": {"name": "pet", "schema": schema}}
-    async with session.stream(
+    async with llama.stream(
         ASK, response_format=wanted, max_completion_tokens=300, logit_bias=READABLE
     ) as stream:
         completion = await stream.collect()
@@ -162,7 +148,7 @@ async def test_json_schema(session):
     assert "stop" == completion.choices[0].finish_reason
 
 
-async def test_tools(session):
+async def test_tools(llama):
     options = {
         "tools": [WEATHER],
         "tool_choice": "required",
@@ -170,9 +156,9 @@ async def test_tools(session):
         "logit_bias": BRACE,
         "max_completion_tokens": 300,
     }
-    async with session.stream(ASK, **options) as stream:
+    async with llama.stream(ASK, **options) as stream:
         events = [event async for event in stream.events()]
-    whole = await session.create(ASK, **options)
+    whole = await llama.create(ASK, **options)
 
     [done] = [event for event in events if isinstance(event, ToolCallDoneEvent)]
     for completion in (stream.completion, whole):
@@ -186,19 +172,19 @@ async def test_tools(session):
     assert stream.report.time_to_first_token > 0
 
 
-async def test_what_it_said_can_be_sent_back(session):
+async def test_what_it_said_can_be_sent_back(llama):
     options = {
         "tools": [WEATHER],
         "tool_choice": "required",
         "parallel_tool_calls": False,
         "logit_bias": BRACE,
     }
-    alone = await session.create(ASK, max_completion_tokens=1)
-    first = await session.create(ASK, max_completion_tokens=300, **options)
+    alone = await llama.create(ASK, max_completion_tokens=1)
+    first = await llama.create(ASK, max_completion_tokens=300, **options)
     said = first.choices[0].message
     answer = {"role": "tool", "tool_call_id": said.tool_calls[0].id, "content": "rain"}
     messages = [*ASK["messages"], said, answer]
-    second = await session.create(
+    second = await llama.create(
         model="tiny", messages=messages, max_completion_tokens=5, logit_bias=READABLE
     )
 
@@ -206,8 +192,8 @@ async def test_what_it_said_can_be_sent_back(session):
     assert second.usage.prompt_tokens > alone.usage.prompt_tokens + len("get_weather")
 
 
-async def test_logprobs(session):
-    async with session.stream(
+async def test_logprobs(llama):
+    async with llama.stream(
         ASK, logprobs=True, top_logprobs=3, max_completion_tokens=8, logit_bias=READABLE
     ) as stream:
         completion = await stream.collect()
@@ -220,7 +206,7 @@ async def test_logprobs(session):
     assert text.encode() == b"".join(bytes(score.bytes) for score in scores)
 
 
-async def test_two_hundred_requests_on_reused_connections(url):
+async def test_two_hundred_requests_on_reused_connections(llama_url):
     """
     It keeps a connection for a hundred requests.
     """
@@ -236,29 +222,29 @@ async def test_two_hundred_requests_on_reused_connections(url):
     options["trace_configs"] = [*options["trace_configs"], trace]
     async with (
         aiohttp.ClientSession(**options) as http,
-        ChatSession(url, http=http, retry=RetryPolicy(1)) as session,
+        ChatSession(llama_url, http=http, retry=RetryPolicy(1)) as llama,
     ):
         for _ in range(200):
-            completion = await session.create(ASK, max_completion_tokens=2)
+            completion = await llama.create(ASK, max_completion_tokens=2)
             assert 2 == completion.usage.completion_tokens
 
     assert made <= 3
 
 
-async def test_two_hundred_streams(session):
+async def test_two_hundred_streams(llama):
     """
     It closes each connection after a stream, often just when the next is sent.
     """
     for _ in range(200):
-        async with session.stream(ASK, max_completion_tokens=2) as stream:
+        async with llama.stream(ASK, max_completion_tokens=2) as stream:
             await stream.collect()
         assert Verdict.LENGTH is stream.verdict
         assert 0.5 > sum(attempt.waited for attempt in stream.attempts)
 
 
-async def test_streams_at_once(session):
+async def test_streams_at_once(llama):
     async def ask():
-        async with session.stream(ASK, max_completion_tokens=10, logit_bias=READABLE) as stream:
+        async with llama.stream(ASK, max_completion_tokens=10, logit_bias=READABLE) as stream:
             return await stream.collect()
 
     answers = await asyncio.gather(*(ask() for _ in range(12)))
@@ -266,19 +252,19 @@ async def test_streams_at_once(session):
     assert [10] * 12 == [len(answer.choices[0].message.content) for answer in answers]
 
 
-async def test_leaving_early(session):
-    async with session.stream(ASK, max_completion_tokens=4000, logit_bias=READABLE) as stream:
+async def test_leaving_early(llama):
+    async with llama.stream(ASK, max_completion_tokens=4000, logit_bias=READABLE) as stream:
         async for event in stream:
             if event.content:
                 break
-    again = await session.create(ASK, max_completion_tokens=2)
+    again = await llama.create(ASK, max_completion_tokens=2)
 
     assert Verdict.CLOSED is stream.verdict
     assert 2 == again.usage.completion_tokens
 
 
-async def test_an_error(session):
+async def test_an_error(llama):
     with pytest.raises(BadRequestError) as caught:
-        await session.create(ASK, validate=False, extra_body={"messages": [{"role": 1}]})
+        await llama.create(ASK, validate=False, extra_body={"messages": [{"role": 1}]})
 
     assert caught.value.message

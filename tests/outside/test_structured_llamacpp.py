@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 import attrs
 import pytest
 
-from chatstream import ChatSession, RetryPolicy, structured, tools, user
+from chatstream import structured, tools, user
 from chatstream.structured import CutShortError
-from tests.outside.tiny_llama import FIRST_BYTE, READABLE, serve
+from tests.outside.tiny_llama import FIRST_BYTE, READABLE
 
 pytestmark = pytest.mark.outside
 
@@ -57,30 +57,16 @@ class Nest:
     inner: "Nest | None" = None
 
 
-@pytest.fixture(scope="module")
-def url(outside, tmp_path_factory):
-    server = serve(tmp_path_factory.mktemp("llama"), outside)
-    yield f"{server.listening_address}/v1"
-    del server
-
-
-@pytest.fixture
-async def session(url):
-    """A session that tries again at most once: the server closes connections unannounced."""
-    async with ChatSession(url, retry=RetryPolicy(2)) as session:
-        yield session
-
-
 @pytest.mark.parametrize("strict", [True, False])
 @pytest.mark.parametrize("kind", [Household, Nest, Cat | Dog, bool | None, Size])
-async def test_what_it_says_is_of_the_type(session, kind, strict):
+async def test_what_it_says_is_of_the_type(llama, kind, strict):
     """
     The weights know nothing: that it fits is the schema's doing alone.
     """
     found = []
     for seed in range(4):
         async with structured.stream(
-            session, kind, ASK, strict=strict, seed=seed, **OPTIONS
+            llama, kind, ASK, strict=strict, seed=seed, **OPTIONS
         ) as answer:
             try:
                 found.append(await answer.result())
@@ -92,9 +78,9 @@ async def test_what_it_says_is_of_the_type(session, kind, strict):
     assert all(isinstance(value, classes) for value in found)
 
 
-async def test_partial_values_lead_to_the_whole(session):
+async def test_partial_values_lead_to_the_whole(llama):
     pytest.importorskip("jiter")
-    async with structured.stream(session, Cat, ASK, seed=1, **OPTIONS) as answer:
+    async with structured.stream(llama, Cat, ASK, seed=1, **OPTIONS) as answer:
         found = [value async for value in answer.partials()]
         cat = await answer.result()
 
@@ -103,7 +89,7 @@ async def test_partial_values_lead_to_the_whole(session):
     assert found[-1]["kind"] == cat.kind
 
 
-async def test_a_function_is_called_with_what_it_takes(session):
+async def test_a_function_is_called_with_what_it_takes(llama):
     """
     Then the random weights get words in, with the result in their prompt.
     """
@@ -116,19 +102,19 @@ async def test_a_function_is_called_with_what_it_takes(session):
 
     options = {"parallel_tool_calls": False, "logit_bias": BRACE, "max_completion_tokens": 300}
     async with tools.run(
-        session, ASK, tools=[feed], max_rounds=1, model="tiny", tool_choice="required", **options
+        llama, ASK, tools=[feed], max_rounds=1, model="tiny", tool_choice="required", **options
     ) as run:
         with pytest.raises(tools.RoundsError):
             await run.collect()
-    await session.create(model="tiny", messages=run.messages, max_completion_tokens=5)
+    await llama.create(model="tiny", messages=run.messages, max_completion_tokens=5)
 
     assert "It ate." == run.added[-1].content
     assert isinstance(taken[0][0], Cat | Dog)
     assert taken[0][1] in {1, 2}
 
 
-async def test_many_at_once(session):
-    asks = [structured.parse(session, Dog, ASK, seed=seed, **OPTIONS) for seed in range(8)]
+async def test_many_at_once(llama):
+    asks = [structured.parse(llama, Dog, ASK, seed=seed, **OPTIONS) for seed in range(8)]
     dogs = await asyncio.gather(*asks)
 
     assert all(isinstance(dog, Dog) for dog in dogs)
