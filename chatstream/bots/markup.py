@@ -22,6 +22,10 @@ LONGEST_FENCE_LINE = 80
 LONGEST_RUN = 32
 """Delimiters in a row after which they are no markup."""
 
+MOST_OPEN = 16
+"""Marks within each other after which further ones are just text: else 50,000 brackets
+would be looked through 50,000 times."""
+
 # A fence may stand in quotes and list items: "> - ```python".
 _FENCE = re.compile(
     r"(?P<container>[ \t]*(?:>[ \t]?|(?:[-+*]|\d{1,9}[.)])[ \t]+)*[ \t]*)"
@@ -306,17 +310,21 @@ class MarkupScanner:
         marks = self._marks
         in_address = top is not None and top.text == "("
         if grapheme == "(" and (in_address or bracket_closed):
-            self._marks = (*marks, Mark("(", self._end))
+            self._open("(")
         elif grapheme == ")" and in_address:
             self._marks = marks[:-1]
         elif grapheme == "[" and not in_address:
-            self._marks = (*marks, Mark("[", self._end))
+            self._open("[")
         elif grapheme == "]" and not in_address:
             for number in reversed(range(len(marks))):
                 if marks[number].text == "[":
                     self._marks = marks[:number]
                     self._bracket_closed = True
                     break
+
+    def _open(self, text: str) -> None:
+        if len(self._marks) < MOST_OPEN:
+            self._marks = (*self._marks, Mark(text, self._end))
 
     def _boundary(self, grapheme: str) -> Boundary | None:
         """Return how well a cut may follow *grapheme*, which is the line's newest."""
@@ -351,7 +359,7 @@ class MarkupScanner:
                 if top.text == run:
                     self._marks = self._marks[:-1]
             else:
-                self._marks = (*self._marks, Mark(run, self._end))
+                self._open(run)
         elif top is None or top.text != "(":
             self._emphasize(run, before, after)
         yield self._place()
@@ -369,7 +377,7 @@ class MarkupScanner:
             if left != run:
                 return
         if can_open and len(run) <= 3:  # noqa: PLR2004
-            self._marks = (*self._marks, Mark(run, self._end))
+            self._open(run)
 
     def _close(self, run: str) -> str:
         """Close what *run* closes; return what is left of it.

@@ -2,7 +2,13 @@
 
 import pytest
 
-from chatstream.bots.markup import LONGEST_FENCE_LINE, LONGEST_RUN, Boundary, MarkupScanner
+from chatstream.bots.markup import (
+    LONGEST_FENCE_LINE,
+    LONGEST_RUN,
+    MOST_OPEN,
+    Boundary,
+    MarkupScanner,
+)
 from chatstream.bots.splitting import graphemes
 
 
@@ -182,3 +188,15 @@ def test_some_places_are_better_to_cut_at(text, expected):
     None within a link, an indent or what makes an item of a list.
     """
     assert expected == [(p.end, p.boundary) for p in places(text) if p.boundary is not None]
+
+
+@pytest.mark.parametrize("opening", ["[", "[a](", "[a]((", "**a _b ", "~~a *b ", "*a **b "])
+def test_no_more_is_open_than_can_be_looked_through(opening):
+    """
+    A model that says nothing but brackets must not keep a bot busy for minutes.
+    """
+    text = opening * 1000
+    most = max(len(place.markup.marks) for place in places(text))
+
+    assert most <= MOST_OPEN
+    assert len(text) == places(text + "\n")[-1].end - 1
